@@ -1,0 +1,9 @@
+"""Trajectory optimisers: a model in, a plan out."""
+
+from .base import Plan, Planner, evaluate
+from .shooting import CEM, ICEM, RandomShooting
+
+__all__ = ["CEM", "ICEM", "PLANNERS", "Plan", "Planner", "RandomShooting", "evaluate"]
+
+PLANNERS: dict[str, type[Planner]] = {"RandomShooting": RandomShooting, "CEM": CEM, "iCEM": ICEM}
+"""The planners by the names that agents take."""

@@ -1,0 +1,34 @@
+"""Model-based reinforcement learning on Gymnasium and Stable-Baselines3.
+
+Importing this package registers its tasks with Gymnasium and nothing more: neither torch nor pygame is loaded.
+"""
+
+import gymnasium as gym
+
+from mbrl_gym.errors import MbrlGymError
+
+__all__ = ["MbrlGymError", "__version__", "env_ids"]
+
+__version__ = "0.1.0"
+
+_FAMILIES = {
+    # id: (module, class prefix, steps an episode)
+    "mbrl/Drift-v0": ("drift", "Drift", 100),
+    "mbrl/Arm-v0": ("arm", "Arm", 50),
+    "mbrl/Drone-v0": ("drone", "Drone", 100),
+    "mbrl/Bandit-v0": ("bandit", "Bandit", 1000),
+}
+
+
+def env_ids() -> tuple[str, ...]:
+    """Return the ids that this package registers with Gymnasium."""
+    return tuple(_FAMILIES)
+
+
+for _id, (_module, _prefix, _steps) in _FAMILIES.items():
+    gym.register(
+        _id,
+        entry_point=f"mbrl_gym.envs.{_module}:{_prefix}Env",
+        vector_entry_point=f"mbrl_gym.envs.{_module}:{_prefix}VectorEnv",
+        max_episode_steps=_steps,
+    )

@@ -1,0 +1,144 @@
+"""`mbrl/Bandit-v0`: the k-armed Gaussian testbed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+
+from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
+from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Params, Task, namespace, stack_columns
+from mbrl_gym.errors import InvalidSettingError
+
+__all__ = ["Bandit", "BanditEnv", "BanditParams", "BanditVectorEnv"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BanditParams(Params):
+    """Constants of the bandit."""
+
+    arms: int = 10  # number of arms k
+    mean_loc: float = 0.0  # the arms' means are drawn from N(mean_loc, mean_std)
+    mean_std: float = 1.0
+    reward_std: float = 1.0  # standard deviation of an arm's rewards
+
+    non_negative: ClassVar[tuple[str, ...]] = ("mean_std", "reward_std")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.arms, int | np.integer) or self.arms < 2:
+            raise InvalidSettingError(f"arms must be a whole number of at least 2, but {self.arms} was given")
+
+
+class Bandit(Task):
+    """k arms whose hidden means are drawn at reset; the reward is the pulled arm's mean plus noise.
+
+    State: the k means, the last action one-hot (all zeros before the first pull), the last reward.
+    """
+
+    params_class = BanditParams
+    fully_observed = False
+    scene = "bandit"
+    render_fps = 10
+    nominal_steps = 1000
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        k = int(self.params.arms)
+        self.arms = k
+        self.initial_noise = NoiseSizes(normal=k)
+        self.transition_noise = NoiseSizes(normal=1)
+        low = np.array([0.0] * k + [-np.inf], self.dtype)
+        high = np.array([1.0] * k + [np.inf], self.dtype)
+        self.observation_space = spaces.Box(low, high, dtype=self.dtype.type)
+        self.action_space = spaces.Discrete(k)
+
+    @property
+    def state_columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the state columns."""
+        arms = range(self.arms)
+        return (*(f"mean of arm {i}" for i in arms), *(f"arm {i} was last" for i in arms), "last reward")
+
+    def initial(self, noise: Noise) -> Array:
+        """Draw the means."""
+        means = self.params.mean_loc + self.params.mean_std * noise.normal
+        zero = 0.0 * means[..., 0]
+        return stack_columns(*(means[..., arm] for arm in range(self.arms)), *[zero] * (self.arms + 1))
+
+    def transition(self, state: Array, action: Array, noise: Noise) -> Array:
+        """Pull an arm."""
+        xp = namespace(state)
+        reward = self.params.reward_std * noise.normal[..., 0]
+        means, pulled = [], []
+        for arm in range(self.arms):
+            mean = state[..., arm]
+            chosen = xp.astype(action == arm, mean.dtype)
+            reward = reward + chosen * mean
+            means.append(mean)
+            pulled.append(chosen)
+        return stack_columns(*means, *pulled, reward)
+
+    def observation(self, state: Array) -> Array:
+        """Return the last action one-hot and the last reward."""
+        return +state[..., self.arms :]
+
+    def reward(self, observation: Array, action: Array, next_observation: Array) -> Array:
+        """Return the pulled arm's reward."""
+        return +next_observation[..., -1]
+
+    def info(self, state: Array, action: Array, next_state: Array) -> dict[str, Array]:
+        """Return the pull's regret (best mean minus pulled mean) and whether the best arm was pulled."""
+        means = state[..., : self.arms]
+        best = namespace(state).max(means, axis=-1)
+        regret = best - (means * next_state[..., self.arms : -1]).sum(-1)
+        return {"regret": regret, "optimal": regret == 0}
+
+    def optimal_return(self, state: Array, steps: int | None = None) -> Array:
+        """Return the expected return of a clairvoyant, who pulls the best arm from the first step on."""
+        best = np.asarray(state, np.float64)[..., : self.arms].max(-1)
+        return best * (self.nominal_steps if steps is None else steps)
+
+
+class BanditEnv(TaskEnv):
+    """The k-armed testbed of Sutton and Barto (2018), section 2.3.
+
+    ## Description
+    At every reset each arm gets a hidden mean reward, drawn from N(0, 1). Pulling an arm pays its mean plus
+    standard normal noise.
+
+    ## Action Space
+    `Discrete(10)`: the arm.
+
+    ## Observation Space
+    `Box((11,), float32)`: columns 0 to 9 the last action one-hot (zeros before the first pull); column 10 the last
+    reward (unbounded, as the noise is).
+
+    ## Reward
+    The pulled arm's reward. `info["regret"]` is the best mean minus the pulled arm's mean, `info["optimal"]` whether
+    the best arm was pulled.
+
+    ## Starting State
+    New means; `reset(options={"state": [means, zeros(k), 0]})` sets them.
+
+    ## Episode End
+    Truncated after 1,000 pulls; never terminated.
+
+    ## Arguments
+    `arms=10`, `mean_loc=0.0`, `mean_std=1.0`, `reward_std=1.0`, `dtype="float32"`.
+
+    ## Optimum
+    Clairvoyant: the best arm at every pull.
+
+    ## Version History
+    v0: initial version.
+    """
+
+    task_class = Bandit
+
+
+class BanditVectorEnv(TaskVectorEnv):
+    """Many copies of `BanditEnv` in one array."""
+
+    task_class = Bandit

@@ -1,0 +1,15 @@
+"""World models in torch."""
+
+from mbrl_gym.models.base import FitReport, Prediction, Transitions, WorldModel, draw
+from mbrl_gym.models.ensemble import GaussianEnsemble
+from mbrl_gym.models.exact import ExactModel
+
+__all__ = [
+    "ExactModel",
+    "FitReport",
+    "GaussianEnsemble",
+    "Prediction",
+    "Transitions",
+    "WorldModel",
+    "draw",
+]

@@ -1,0 +1,468 @@
+"""Probabilistic ensembles with trajectory sampling (Chua et al. 2018, "PETS")."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mbrl_gym.errors import InvalidSettingError
+from mbrl_gym.models.base import (
+    ActionEncoder,
+    FitReport,
+    Prediction,
+    RewardFn,
+    TerminationFn,
+    Transitions,
+    WorldModel,
+)
+from mbrl_gym.noise import Noise, NoiseSizes
+
+__all__ = ["GaussianEnsemble"]
+
+LOG_VARIANCE_RANGE = (-12.0, 1.0)  # of the normalised targets, where training starts; the bounds are learned
+BOUND_PENALTY = 0.01  # weight of the spread of the bounds in the loss (Chua et al. 2018, appendix A.1)
+RIDGE = 1e-6  # of the linear part's closed-form start, on normalised data
+
+
+class _Data(NamedTuple):
+    """Normalised training data, one bootstrap sample a member."""
+
+    inputs: Tensor  # [E, T, I]
+    targets: Tensor  # [E, T, D]
+    terminated: Tensor  # [E, T] in {0, 1}
+
+
+class GaussianEnsemble(WorldModel):
+    """E networks that each predict a Gaussian over the next step, trained on bootstrap samples.
+
+    A member maps (observation, action) to mean and log variance of (observation difference, reward), and to the
+    logit of termination, as the sum of a linear map and a multilayer perceptron; the linear map starts at the
+    ridge regression of the data, so that (nearly) linear dynamics are learned from a handful of steps. Inputs and
+    targets are normalised inside. Members are trained by batched matrix products with early stopping on held-out
+    transitions; each keeps the weights of its best epoch, and the best `elites` members predict.
+
+    Particles follow TS-infinity (Chua et al. 2018, section 4): particle p of P runs through member
+    `p // (P / elites)` from `start` to the end.
+
+    Args:
+        observation_space: Flat `Box`.
+        action_space: Flat, bounded `Box`, or `Discrete`.
+        reward_fn: Exact reward, in place of the learned one.
+        termination_fn: Exact termination, in place of the learned one.
+        members: Number E of networks.
+        elites: How many members predict; all by default.
+        hidden: Sizes of the hidden layers (SiLU activations).
+        learning_rate: Of Adam.
+        weight_decay: Decoupled weight decay of the perceptron's matrices.
+        batch_size: Largest minibatch; smaller data sets are cut into at least eight.
+        max_epochs: Bound on a fit's passes over the data.
+        patience: Epochs without better holdout loss (of any member) after which a fit stops.
+        holdout: Share of the transitions that is held out for early stopping.
+        seed: Seeds initial weights, bootstrap samples and minibatches.
+
+    Raises:
+        UnsupportedSpaceError: A space that models cannot handle.
+        InvalidSettingError: A setting out of its range.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        *,
+        reward_fn: RewardFn | None = None,
+        termination_fn: TerminationFn | None = None,
+        members: int = 5,
+        elites: int | None = None,
+        hidden: Sequence[int] = (64, 64),
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-5,
+        batch_size: int = 128,
+        max_epochs: int = 150,
+        patience: int = 15,
+        holdout: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(observation_space, action_space, reward_fn=reward_fn, termination_fn=termination_fn)
+        elites = members if elites is None else elites
+        _check(members >= 1, "members", members, "at least 1")
+        _check(1 <= elites <= members, "elites", elites, f"between 1 and members ({members})")
+        _check(all(size >= 1 for size in hidden), "hidden", hidden, "a sequence of layer sizes of at least 1")
+        _check(learning_rate > 0, "learning_rate", learning_rate, "greater than 0")
+        _check(weight_decay >= 0, "weight_decay", weight_decay, "at least 0")
+        _check(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        _check(max_epochs >= 1, "max_epochs", max_epochs, "at least 1")
+        _check(patience >= 1, "patience", patience, "at least 1")
+        _check(0 < holdout < 1, "holdout", holdout, "between 0 and 1")
+        self.members, self.elites = members, elites
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.batch_size, self.max_epochs, self.patience = batch_size, max_epochs, patience
+        self.holdout, self.seed = holdout, seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.noise_sizes = NoiseSizes(normal=self.observation_size)
+
+        self.encode_action = ActionEncoder(self.action_space)
+        inputs = self.observation_size + self.encode_action.size
+        self.outputs = self.observation_size + 1  # observation difference and reward
+        # Columns of a member's output: D means, 1 logit of termination, D log variances, and padding: products with
+        # a multiple of 16 columns take a quarter of the time of those with a few less.
+        heads = _padded(2 * self.outputs + 1)
+        sizes = [inputs, *hidden, heads]
+        self.weights = nn.ParameterList(
+            nn.Parameter(self._initial_weight(sizes[i], sizes[i + 1], last=i == len(hidden)))
+            for i in range(len(sizes) - 1)
+        )
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, 1, size)) for size in sizes[1:])
+        self.linear = nn.Parameter(torch.zeros(members, inputs, self.outputs))
+        self.min_log_variance = nn.Parameter(torch.full((self.outputs,), LOG_VARIANCE_RANGE[0]))
+        self.max_log_variance = nn.Parameter(torch.full((self.outputs,), LOG_VARIANCE_RANGE[1]))
+        self.input_mean: Tensor
+        self.input_scale: Tensor
+        self.target_mean: Tensor
+        self.target_scale: Tensor
+        self.elite_members: Tensor
+        self.saw_termination: Tensor
+        self.is_fitted: Tensor
+        self.register_buffer("input_mean", torch.zeros(inputs))
+        self.register_buffer("input_scale", torch.ones(inputs))
+        self.register_buffer("target_mean", torch.zeros(self.outputs))
+        self.register_buffer("target_scale", torch.ones(self.outputs))
+        self.register_buffer("elite_members", torch.arange(elites))
+        self.register_buffer("saw_termination", torch.tensor(False))
+        self.register_buffer("is_fitted", torch.tensor(False))
+        self._folded: _FoldedEnsemble | None = None
+
+    @property
+    def particle_unit(self) -> int:
+        """Particles come in multiples of the elite members."""
+        return self.elites
+
+    @property
+    def terminates(self) -> bool:
+        """Whether a termination function was given, or the data of the last fit held a termination."""
+        return self.termination_fn is not None or bool(self.saw_termination)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` has run."""
+        return bool(self.is_fitted)
+
+    def start(self, observation: Tensor, particles: int | None = None) -> Tensor:
+        """Return the observations of the particles `[P, N, O]`; P is the number of elites by default."""
+        particles = self.elites if particles is None else particles
+        self.check_particles(particles)
+        return observation.to(torch.float32).expand(particles, -1, -1)
+
+    def step(self, state: Tensor, action: Tensor, noise: Noise | None = None) -> Prediction:
+        """Predict one step; each particle goes through its own member."""
+        folded = self._predictor()
+        particles, rows, size = state.shape
+        encoded = self.encode_action.for_folded(action).expand(particles, -1, -1)
+        inputs = torch.cat((state, encoded), -1).view(self.elites, -1, size + encoded.shape[-1])
+        output = folded(inputs, log_variance=noise is not None).view(particles, rows, -1)
+        following = state + output[..., :size]
+        if noise is not None:
+            following += folded.standard_deviation(output, size) * noise.normal
+        if self.reward_fn is None:
+            reward = output[..., size]
+        else:
+            reward = self.reward_fn(state, action.expand(particles, *action.shape), following)
+        if self.termination_fn is not None:
+            terminated = self.termination_fn(following)
+        elif folded.terminates:
+            terminated = output[..., self.outputs] > 0
+        else:
+            terminated = torch.zeros((), dtype=torch.bool, device=state.device).expand(particles, rows)
+        return Prediction(following, following, reward, terminated)
+
+    def uncertainty(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the members' disagreement `[N]`: the spread of their mean predictions over that of the targets.
+
+        The root mean square, over observation differences and reward, of the standard deviation over the elite
+        members, in units of the targets' standard deviation in the data.
+        """
+        inputs = torch.cat((observation.to(torch.float32), self.encode_action.for_folded(action)), -1)
+        output = self._predictor()(inputs.expand(self.elites, -1, -1))[..., : self.outputs]
+        spread = output.std(0, unbiased=False) / self.target_scale
+        return spread.square().mean(-1).sqrt()
+
+    def distribution(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each elite member's prediction at `[N, O]`, `[N, A]`.
+
+        Returns:
+            Means and standard deviations of observation difference and reward, `[E, N, O + 1]` each, and the
+            probability of termination `[E, N]`.
+        """
+        folded = self._predictor()
+        inputs = torch.cat((observation.to(torch.float32), self.encode_action.for_folded(action)), -1)
+        output = folded(inputs.expand(self.elites, -1, -1), log_variance=True)
+        deviation = folded.standard_deviation(output, self.outputs)
+        return output[..., : self.outputs], deviation, output[..., self.outputs].sigmoid()
+
+    def fit(self, transitions: Transitions) -> FitReport:
+        """Train on all transitions, from the present weights on.
+
+        Raises:
+            InvalidSettingError: Fewer than two transitions, or values that are not finite.
+        """
+        begin = time.perf_counter()
+        inputs, targets, terminated = self._tensors(transitions)
+        held_out = self._held_out(len(inputs))
+        self._normalise(inputs[~held_out], targets[~held_out], bool(terminated.any()))
+        inputs = (inputs - self.input_mean) / self.input_scale
+        targets = (targets - self.target_mean) / self.target_scale
+        train = self._bootstrap(inputs[~held_out], targets[~held_out], terminated[~held_out])
+        self._fit_linear(train)
+        check = _Data(*(x[held_out].expand(self.members, *x[held_out].shape) for x in (inputs, targets, terminated)))
+        epochs, steps, loss, best = self._train(train, check)
+        order = torch.argsort(best, stable=True)[: self.elites]
+        self.elite_members.copy_(order.sort().values)
+        self.is_fitted.fill_(True)
+        self._folded = None
+        return FitReport(
+            transitions=len(held_out),
+            epochs=epochs,
+            gradient_steps=steps,
+            loss=loss,
+            holdout_loss=tuple(best.tolist()),
+            elites=tuple(self.elite_members.tolist()),
+            seconds=time.perf_counter() - begin,
+        )
+
+    def _initial_weight(self, rows: int, columns: int, *, last: bool) -> Tensor:
+        """Truncated normal of standard deviation 1 / sqrt(rows); a tenth of it in the last layer."""
+        weight = torch.empty(self.members, rows, columns)
+        deviation = (0.1 if last else 1.0) / math.sqrt(rows)
+        return nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation, generator=self.generator)
+
+    def _tensors(self, transitions: Transitions) -> tuple[Tensor, Tensor, Tensor]:
+        device = self.input_mean.device
+        observation = torch.as_tensor(transitions.observation, device=device, dtype=torch.float64)
+        following = torch.as_tensor(transitions.next_observation, device=device, dtype=torch.float64)
+        action = self.encode_action(torch.as_tensor(transitions.action, device=device))
+        reward = torch.as_tensor(transitions.reward, device=device, dtype=torch.float64)
+        inputs = torch.cat((observation, action), -1).to(torch.float32)
+        targets = torch.cat((following - observation, reward[:, None]), -1).to(torch.float32)
+        if len(inputs) < 2:
+            raise InvalidSettingError(f"fit needs at least 2 transitions, but {len(inputs)} were given")
+        if not (torch.isfinite(inputs).all() and torch.isfinite(targets).all()):
+            raise InvalidSettingError("fit needs finite transitions, but some values are NaN or infinite")
+        return inputs, targets, torch.as_tensor(transitions.terminated, device=device, dtype=torch.float32)
+
+    def _held_out(self, count: int) -> Tensor:
+        """Choose the held-out rows by their position alone, so that no later fit trains on them."""
+        chosen = np.random.default_rng(self.seed).random(count) < self.holdout
+        if not chosen.any() or chosen.all():
+            chosen = np.arange(count) == count - 1
+        return torch.as_tensor(chosen, device=self.input_mean.device)
+
+    def _normalise(self, inputs: Tensor, targets: Tensor, saw_termination: bool) -> None:
+        for values, mean, scale in (
+            (inputs, self.input_mean, self.input_scale),
+            (targets, self.target_mean, self.target_scale),
+        ):
+            deviation = values.std(0, unbiased=False)
+            constant = deviation <= 1e-6 * (1.0 + values.mean(0).abs())  # rounding, not signal
+            mean.copy_(values.mean(0))
+            scale.copy_(torch.where(constant, torch.ones_like(deviation), deviation))
+        self.saw_termination.fill_(saw_termination)
+
+    def _bootstrap(self, inputs: Tensor, targets: Tensor, terminated: Tensor) -> _Data:
+        """Draw each member's sample with replacement (a single member gets the data as they are)."""
+        count = len(inputs)
+        if self.members == 1:
+            rows = torch.arange(count)[None]
+        else:
+            rows = torch.randint(count, (self.members, count), generator=self.generator)
+        rows = rows.to(inputs.device)
+        return _Data(inputs[rows], targets[rows], terminated[rows])
+
+    @torch.no_grad()
+    def _fit_linear(self, data: _Data) -> None:
+        """Move the linear part (and the means' bias) by the ridge regression of what the members get wrong."""
+        mean, _, _ = self._forward(data.inputs)
+        ones = torch.ones_like(data.inputs[..., :1])
+        design = torch.cat((data.inputs, ones), -1).double()
+        gram = design.mT @ design
+        gram.diagonal(dim1=-2, dim2=-1).add_(RIDGE * design.shape[1])
+        update = torch.linalg.solve(gram, design.mT @ (data.targets - mean).double()).float()
+        self.linear += update[:, :-1]
+        self.biases[-1][:, :, : self.outputs] += update[:, -1:]
+        if not self.is_fitted:
+            error = (data.targets - self._forward(data.inputs)[0]).square().mean(1, keepdim=True)
+            low, high = LOG_VARIANCE_RANGE
+            bias = self.biases[-1][:, :, self.outputs + 1 : 2 * self.outputs + 1]
+            bias.copy_(torch.log(error + 1e-12).clamp(low + 2.0, high - 1.0))
+
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map normalised inputs `[E, B, I]` to means and log variances `[E, B, D]` and logits `[E, B]`."""
+        hidden = inputs
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden = functional.silu(torch.baddbmm(bias, hidden, weight))
+        output = torch.baddbmm(self.biases[-1], hidden, self.weights[-1])
+        mean = output[..., : self.outputs] + inputs @ self.linear
+        log_variance = bound_log_variance(
+            output[..., self.outputs + 1 : 2 * self.outputs + 1], self.min_log_variance, self.max_log_variance
+        )
+        return mean, log_variance, output[..., self.outputs]
+
+    def _losses(self, data: _Data) -> Tensor:
+        """Return each member's loss `[E]`: Gaussian negative log likelihood plus termination's cross entropy."""
+        mean, log_variance, logit = self._forward(data.inputs)
+        loss = gaussian_loss(mean, log_variance, data.targets).mean((1, 2))
+        if self.saw_termination:
+            entropy = functional.binary_cross_entropy_with_logits(logit, data.terminated, reduction="none")
+            loss = loss + entropy.mean(1)
+        return loss
+
+    def _train(self, data: _Data, check: _Data) -> tuple[int, int, float, Tensor]:
+        """Run epochs until no member improves on the held-out data; restore each member's best weights."""
+        matrices = [*self.weights, self.linear]
+        others = [*self.biases, self.min_log_variance, self.max_log_variance]
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": self.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=self.learning_rate,
+            fused=True,
+        )
+        count = data.inputs.shape[1]
+        batch = max(min(self.batch_size, count // 8), min(count, 16))
+        member = torch.arange(self.members, device=data.inputs.device)[:, None]
+        with torch.no_grad():
+            best = self._losses(check)
+        kept = [p.detach().clone() for p in (*self.weights, *self.biases, self.linear)]
+        epoch = steps = waited = 0
+        total = 0.0
+        while epoch < self.max_epochs and waited < self.patience:
+            shuffled = torch.rand(self.members, count, generator=self.generator).argsort(-1)
+            epoch_loss = torch.zeros((), device=data.inputs.device)
+            batches = shuffled.to(data.inputs.device).split(batch, dim=1)
+            for rows in batches:
+                optimiser.zero_grad(set_to_none=True)
+                loss = self._losses(_Data(*(x[member, rows] for x in data))).sum()
+                spread = (self.max_log_variance - self.min_log_variance).sum()
+                (loss + BOUND_PENALTY * spread).backward()
+                optimiser.step()
+                epoch_loss += loss.detach()
+            epoch, steps = epoch + 1, steps + len(batches)
+            total = float(epoch_loss) / (len(batches) * self.members)
+            waited = waited + 1 if not self._keep_best(check, best, kept) else 0
+        with torch.no_grad():
+            for parameter, value in zip((*self.weights, *self.biases, self.linear), kept, strict=True):
+                parameter.copy_(value)
+        return epoch, steps, total, best
+
+    @torch.no_grad()
+    def _keep_best(self, check: _Data, best: Tensor, kept: list[Tensor]) -> bool:
+        """Store the weights of the members that improved by at least a hundredth; return whether any did."""
+        losses = self._losses(check)
+        better = losses < best - 0.01 * best.abs()
+        if not bool(better.any()):
+            return False
+        best[better] = losses[better]
+        for parameter, value in zip((*self.weights, *self.biases, self.linear), kept, strict=True):
+            value[better] = parameter[better]
+        return True
+
+    def _predictor(self) -> _FoldedEnsemble:
+        if self._folded is None:
+            if not self.fitted:
+                raise InvalidSettingError("the model was not fitted yet: call fit(transitions) first")
+            self._folded = _FoldedEnsemble(self)
+        return self._folded
+
+    def _apply(self, fn: Any, recurse: bool = True) -> GaussianEnsemble:
+        self._folded = None  # parameters move to another device or dtype
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._folded = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+
+class _FoldedEnsemble:
+    """The elite members' weights with all scaling folded in, for fast prediction in raw units without gradients."""
+
+    @torch.no_grad()
+    def __init__(self, model: GaussianEnsemble) -> None:
+        chosen, size = model.elite_members, model.outputs
+        weights = [weight[chosen].double() for weight in model.weights]
+        biases = [bias[chosen].double() for bias in model.biases]
+        linear = model.linear[chosen].double()
+        center, half_range = model.encode_action.affine()
+        mean, scale = model.input_mean.double(), model.input_scale.double()
+        # A network input is ((x - center) / half_range - mean) / scale = x / divisor - offset.
+        divisor = torch.cat((torch.ones_like(mean[: -len(center)]), half_range)) * scale
+        offset = torch.cat((torch.zeros_like(mean[: -len(center)]), center)) / divisor + mean / scale
+        target_scale = model.target_scale.double()
+        biases[0] = biases[0] - (offset @ weights[0])[:, None]
+        weights[0] = weights[0] / divisor[:, None]
+        biases[-1][..., :size] -= (offset @ linear)[:, None]
+        biases[-1][..., :size] = biases[-1][..., :size] * target_scale + model.target_mean
+        weights[-1][..., :size] *= target_scale
+        padded = torch.zeros(*linear.shape[:-1], weights[-1].shape[-1], dtype=linear.dtype, device=linear.device)
+        padded[..., :size] = linear / divisor[:, None] * target_scale
+        self.hidden = [(w.float().contiguous(), b.float().contiguous()) for w, b in zip(weights, biases, strict=True)]
+        self.linear = padded.float()
+        # Without log variances, the columns behind the means and the logit of termination are left out.
+        columns = _padded(size + 1)
+        weight, bias = self.hidden.pop()
+        self.last = {
+            True: (weight, bias, self.linear),
+            False: tuple(part[..., :columns].contiguous() for part in (weight, bias, self.linear)),
+        }
+        self.log_scale = torch.log(target_scale).float()
+        self.min_log_variance = model.min_log_variance.detach()
+        self.max_log_variance = model.max_log_variance.detach()
+        self.outputs = size
+        self.terminates = bool(model.saw_termination)
+
+    def __call__(self, inputs: Tensor, log_variance: bool = False) -> Tensor:
+        """Map raw inputs `[E, B, I]` to D raw means, the logit of termination and, if asked for, D raw log variances.
+
+        The last axis of the result `[E, B, *]` is padded.
+        """
+        hidden = inputs
+        for weight, bias in self.hidden:
+            hidden = functional.silu(torch.baddbmm(bias, hidden, weight), inplace=True)
+        weight, bias, linear = self.last[log_variance]
+        output = torch.baddbmm(bias, hidden, weight)
+        return output.baddbmm_(inputs, linear)
+
+    def standard_deviation(self, output: Tensor, count: int) -> Tensor:
+        """Return the standard deviation `[..., count]` of the first `count` targets, in raw units."""
+        first = self.outputs + 1
+        log_variance = bound_log_variance(
+            output[..., first : first + count], self.min_log_variance[:count], self.max_log_variance[:count]
+        )
+        return torch.exp(0.5 * log_variance + self.log_scale[:count])
+
+
+def _padded(columns: int) -> int:
+    return -(-columns // 16) * 16
+
+
+def bound_log_variance(raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Bound log variances softly from both sides (Chua et al. 2018, appendix A.1)."""
+    bounded = high - functional.softplus(high - raw)
+    return low + functional.softplus(bounded - low)
+
+
+def gaussian_loss(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
+    """Return twice the Gaussian negative log likelihood less its constant, elementwise."""
+    return (target - mean).square() * torch.exp(-log_variance) + log_variance
+
+
+def _check(condition: bool, name: str, given: Any, allowed: str) -> None:
+    if not condition:
+        raise InvalidSettingError(f"{name} must be {allowed}, but {given} was given")

@@ -1,0 +1,96 @@
+"""The exact model of a fully observed task."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from mbrl_gym.errors import UnsupportedSpaceError
+from mbrl_gym.models.base import FitReport, Prediction, RewardFn, TerminationFn, Transitions, WorldModel
+from mbrl_gym.noise import Noise, NoiseSizes
+
+__all__ = ["ExactModel"]
+
+
+class PureTask(Protocol):
+    """The part of a task that its exact model calls."""
+
+    fully_observed: Any
+    observation_space: spaces.Box
+    action_space: spaces.Box | spaces.Discrete
+    transition_noise: NoiseSizes
+
+    def transition(self, state: Any, action: Any, noise: Noise) -> Any: ...
+
+    def observation(self, state: Any) -> Any: ...
+
+    def reward(self, observation: Any, action: Any, next_observation: Any) -> Any: ...
+
+    def terminal(self, next_observation: Any) -> Any: ...
+
+    def state(self, observation: Any) -> Any: ...
+
+
+class ExactModel(WorldModel):
+    """A task's own equations as a world model: nothing to learn, no model error.
+
+    Args:
+        task: A fully observed task, e.g. `gym.make("mbrl/Arm-v0").unwrapped.task`.
+        reward_fn: Replaces the task's reward.
+        termination_fn: Replaces the task's termination.
+
+    Raises:
+        UnsupportedSpaceError: The task hides a part of its state.
+    """
+
+    def __init__(
+        self, task: PureTask, *, reward_fn: RewardFn | None = None, termination_fn: TerminationFn | None = None
+    ) -> None:
+        if not task.fully_observed:
+            raise UnsupportedSpaceError(
+                f"ExactModel needs a fully observed task, but {type(task).__name__} hides a part of its state: "
+                "learn a model of it instead"
+            )
+        super().__init__(
+            task.observation_space,
+            task.action_space,
+            reward_fn=task.reward if reward_fn is None else reward_fn,
+            termination_fn=task.terminal if termination_fn is None else termination_fn,
+        )
+        self.task = task
+        self.noise_sizes = task.transition_noise
+
+    def start(self, observation: Tensor, particles: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the task's states `[P, N, S]` and their observations `[P, N, O]`."""
+        self.check_particles(particles)
+        states = self.task.state(observation)
+        return states.expand(particles, -1, -1), observation.expand(particles, -1, -1)
+
+    def step(self, state: tuple[Tensor, Tensor], action: Tensor, noise: Noise | None = None) -> Prediction:
+        """Advance the task; without noise, its random numbers are 0 (normal) and 0.5 (uniform)."""
+        current, before = state
+        if noise is None:
+            normal, uniform = self.noise_sizes
+            noise = Noise(current.new_zeros((1, 1, normal)), current.new_full((1, 1, uniform), 0.5))
+        action = action.expand(current.shape[0], *action.shape)
+        following = self.task.transition(current, action, noise)
+        observation = self.task.observation(following)
+        assert self.reward_fn is not None
+        assert self.termination_fn is not None
+        return Prediction(
+            (following, observation),
+            observation,
+            self.reward_fn(before, action, observation),
+            self.termination_fn(observation),
+        )
+
+    def fit(self, transitions: Transitions) -> FitReport:
+        """Learn nothing: the model is exact."""
+        return FitReport(len(transitions.reward), 0, 0, 0.0, (), (0,), 0.0)
+
+    def uncertainty(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return zeros `[N]`."""
+        return torch.zeros(observation.shape[0], device=observation.device)
