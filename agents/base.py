@@ -66,7 +66,9 @@ class ModelBasedAgent(Saved, OffPolicyAlgorithm):
 
     # Files ------------------------------------------------------------------------------------------------------
 
-    def save(self, path: FilePath, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+    def save(  # type: ignore[override]
+        self, path: FilePath, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
         """Save the agent.
 
         Args:
@@ -122,7 +124,7 @@ class ModelBasedAgent(Saved, OffPolicyAlgorithm):
             )
         arguments = {**arguments, **kwargs, "device": device}
         policy = arguments.pop("policy")
-        agent = cls(policy, None, _init_setup_model=False, **arguments)
+        agent = cls(policy, None, _init_setup_model=False, **arguments)  # type: ignore[arg-type, call-arg]
         agent.observation_space, agent.action_space, agent.n_envs = observation_space, action_space, state["n_envs"]
         agent._stored_task = stored_task
         if env is not None:

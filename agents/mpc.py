@@ -21,6 +21,8 @@ from .base import ModelBasedAgent, derived_seed
 from .planning import PLANNERS, Plan, Planner
 from .replay import transitions
 
+EXPLORATION_MEMORY = 0.85  # coefficient of the exploration noise
+
 __all__ = ["MPC", "PETS", "PlannerPolicy"]
 
 
@@ -115,7 +117,9 @@ class MPC(ModelBasedAgent):
         learning_starts: Random steps before the first fit.
         train_freq: Steps of each environment between fits.
         buffer_size: Transitions that are remembered.
-        action_noise: Stable-Baselines3 noise that is added while learning.
+        exploration: Standard deviation of the noise added to actions while learning, relative to half the action
+            range. The noise is a first-order autoregressive process with coefficient 0.85, since slow noise reaches
+            more states. `predict` is free of it.
         stats_window_size: Episodes over which the logger averages.
         tensorboard_log: Folder for TensorBoard.
         monitor_wrapper: Whether to wrap the environment in a `Monitor`.
@@ -127,6 +131,8 @@ class MPC(ModelBasedAgent):
         InvalidSettingError: A setting out of its range.
         UnsupportedSpaceError: A space that the model or the planner cannot handle.
     """
+
+    policy: PlannerPolicy
 
     def __init__(
         self,
@@ -141,7 +147,7 @@ class MPC(ModelBasedAgent):
         learning_starts: int = 100,
         train_freq: int = 50,
         buffer_size: int = 100_000,
-        action_noise: ActionNoise | None = None,
+        exploration: float = 0.0,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         monitor_wrapper: bool = True,
@@ -157,6 +163,8 @@ class MPC(ModelBasedAgent):
         for name, value in (("reward", reward), ("termination", termination)):
             if not callable(value) and value not in ("learned", "exact"):
                 raise InvalidSettingError(f'{name} must be "learned", "exact" or a function, but {value!r} was given')
+        if exploration < 0:
+            raise InvalidSettingError(f"exploration must be at least 0, but {exploration} was given")
         if learning_starts < 2:
             raise InvalidSettingError(f"learning_starts must be at least 2, but {learning_starts} was given")
         self.arguments = {
@@ -169,22 +177,23 @@ class MPC(ModelBasedAgent):
             "learning_starts": learning_starts,
             "train_freq": train_freq,
             "buffer_size": buffer_size,
-            "action_noise": action_noise,
+            "exploration": exploration,
             "stats_window_size": stats_window_size,
             "tensorboard_log": tensorboard_log,
             "monitor_wrapper": monitor_wrapper,
             "verbose": verbose,
             "seed": seed,
         }
+        self.exploration = exploration
         self._plan: tuple[np.ndarray[Any, Any], ...] | None = None
+        self._noise: np.ndarray[Any, Any] | None = None  # [n_envs, A] state of the exploration noise
         super().__init__(
             PlannerPolicy,
-            env,
+            env,  # type: ignore[arg-type]  # None is for load, as in Stable-Baselines3's own algorithms
             learning_rate=0.0,  # the world model has its own
             buffer_size=buffer_size,
             learning_starts=learning_starts,
             train_freq=train_freq,
-            action_noise=action_noise,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
@@ -205,12 +214,12 @@ class MPC(ModelBasedAgent):
     @property
     def world_model(self) -> WorldModel:
         """The world model."""
-        return self.policy.world_model  # type: ignore[return-value]
+        return self.policy.world_model
 
     @property
     def planner(self) -> Planner:
         """The planner."""
-        return self.policy.planner  # type: ignore[return-value]
+        return self.policy.planner
 
     def _setup_model(self) -> None:
         planner = PLANNERS[self.arguments["policy"]]
@@ -262,10 +271,17 @@ class MPC(ModelBasedAgent):
         if not isinstance(self.action_space, spaces.Box):
             return action, action
         scaled = self.policy.scale_action(action)
-        if action_noise is not None:
-            scaled = np.clip(scaled + action_noise(), -1, 1)
+        if self.exploration and self.num_timesteps >= learning_starts:
+            scaled = np.clip(scaled + self._exploration_noise(n_envs), -1, 1)
             action = self.policy.unscale_action(scaled)
         return action, scaled
+
+    def _exploration_noise(self, n_envs: int) -> np.ndarray[Any, Any]:
+        """Advance the exploration noise `[n_envs, A]` of the scaled actions."""
+        white = torch.randn((n_envs, *self.action_space.shape), generator=self.policy.generator).numpy()  # type: ignore[misc]
+        before = white if self._noise is None else self._noise
+        self._noise = EXPLORATION_MEMORY * before + (1 - EXPLORATION_MEMORY**2) ** 0.5 * white
+        return self.exploration * self._noise
 
     def train(self, gradient_steps: int = 1, batch_size: int = 0) -> None:
         """Fit the model to all transitions (the arguments are Stable-Baselines3's and play no role)."""
@@ -290,21 +306,23 @@ class MPC(ModelBasedAgent):
         return {"planning_seed": self.policy.seed}
 
     def _restore_extra(self, state: dict[str, Any]) -> None:
-        self.policy.seed_planning(state["planning_seed"])  # type: ignore[operator]
+        self.policy.seed_planning(state["planning_seed"])
 
     def _extra_resume_state(self) -> dict[str, Any]:
-        generator = getattr(self.world_model, "generator", None)
+        generator = self.world_model.generator
         return {
-            "planning_generator": self.policy.generator.get_state(),  # type: ignore[union-attr]
+            "planning_generator": self.policy.generator.get_state(),
             "model_generator": None if generator is None else generator.get_state(),
-            "plan": None if self._plan is None else self._plan,
+            "plan": self._plan,
+            "noise": self._noise,
         }
 
     def _restore_extra_resume(self, state: dict[str, Any]) -> None:
-        self.policy.generator.set_state(state["planning_generator"])  # type: ignore[union-attr]
-        if state["model_generator"] is not None:
-            self.world_model.generator.set_state(state["model_generator"])  # type: ignore[operator, union-attr]
+        self.policy.generator.set_state(state["planning_generator"])
+        if self.world_model.generator is not None:
+            self.world_model.generator.set_state(state["model_generator"])
         self._plan = None if state["plan"] is None else Plan(*state["plan"])
+        self._noise = state["noise"]
 
 
 class PETS(MPC):

@@ -17,7 +17,7 @@ __all__ = ["restore_env", "snapshot_env"]
 WRAPPER_STATE: dict[type, tuple[str, ...]] = {
     # Attributes that decide how a wrapper goes on; wrappers that have none are listed, too.
     OrderEnforcing: ("_has_reset",),
-    PassiveEnvChecker: ("checked_reset", "checked_step", "checked_render"),
+    PassiveEnvChecker: (),
     wrappers.TimeLimit: ("_elapsed_steps",),
     wrappers.ClipAction: (),
     wrappers.RescaleAction: (),
@@ -92,6 +92,8 @@ def _restore_single(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
     *layers, innermost = _chain(env)
     for layer, attributes in zip(layers, state["layers"], strict=True):
         _set_attributes(layer, attributes)
+        if isinstance(layer, PassiveEnvChecker):  # it would compare the next step with a reset that it has not seen
+            layer.checked_reset = layer.checked_step = layer.checked_data_reuse = True
     innermost.set_state(state["innermost"])  # type: ignore[attr-defined]
 
 

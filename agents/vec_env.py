@@ -45,7 +45,7 @@ class VectorEnvAdapter(VecEnv):
 
     @property
     def unwrapped(self) -> VecEnv:
-        """This adapter, the innermost `VecEnv`."""
+        """The adapter itself: it is the innermost `VecEnv`."""
         return self
 
     def reset(self) -> VecEnvObs:
@@ -66,7 +66,7 @@ class VectorEnvAdapter(VecEnv):
         """Step all rows."""
         observation, reward, terminated, truncated, info = self.vector_env.step(self._actions)
         done = terminated | truncated
-        final_obs, final_info = info.get("final_obs"), info.get("final_info", {})
+        final_obs, final_info = info.get("final_obs", []), info.get("final_info", {})
         infos = self._info_rows(
             {k: v for k, v in info.items() if k.removeprefix("_") not in ("final_obs", "final_info")}
         )
@@ -74,7 +74,7 @@ class VectorEnvAdapter(VecEnv):
             infos[row]["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
         if done.any():
             final_rows = self._info_rows(final_info)
-            for row in np.flatnonzero(done):
+            for row in np.flatnonzero(done).tolist():
                 infos[row].update(final_rows[row])
                 infos[row]["terminal_observation"] = final_obs[row]
         return np.ascontiguousarray(observation), reward.astype(np.float32), done, infos
@@ -127,7 +127,7 @@ class VectorEnvAdapter(VecEnv):
             if name.startswith("_"):
                 continue
             present = info.get(f"_{name}", np.ones(self.num_envs, np.bool_))
-            items = self._info_rows(values) if isinstance(values, dict) else values
+            items: Any = self._info_rows(values) if isinstance(values, dict) else values
             for row in np.flatnonzero(present):
                 rows[row][name] = items[row].item() if isinstance(items[row], np.generic) else items[row]
         return rows

@@ -75,7 +75,11 @@ class Planner(ABC):
         low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in (action_space.low, action_space.high))
         self._center = ((high + low) / 2).float()
         self._half_range = ((high - low) / 2).float()
+        # Rounded inwards, so that no action leaves float64 bounds.
         self._low, self._high = low.float(), high.float()
+        inf = torch.tensor(torch.inf)
+        self._low = torch.where(self._low.double() < low, torch.nextafter(self._low, inf), self._low)
+        self._high = torch.where(self._high.double() > high, torch.nextafter(self._high, -inf), self._high)
 
     @property
     def action_size(self) -> int:

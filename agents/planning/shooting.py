@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from mbrl_gym.models.base import WorldModel
+from mbrl_gym.noise import Noise
 
 from .base import Plan, Planner, check
 
@@ -55,7 +57,7 @@ class ShootingPlanner(Planner):
         chosen = self._chosen(search)
         return Plan(
             actions=self.to_environment(chosen),
-            value=search.value,
+            value=self._value(search, model, observation, noise),
             mean=search.mean,
             elites=search.elites,
             warm=torch.ones_like(warm),
@@ -68,6 +70,10 @@ class ShootingPlanner(Planner):
     @abstractmethod
     def _update(self, search: _Search, candidates: Tensor, returns: Tensor, *, first: bool) -> _Search:
         """Return the distribution refitted to the evaluated candidates."""
+
+    def _value(self, search: _Search, model: WorldModel, observation: Tensor, noise: Sequence[Noise] | None) -> Tensor:
+        """Return the predicted returns `[N]` of the chosen plans."""
+        return search.value
 
     @abstractmethod
     def _chosen(self, search: _Search) -> Tensor:
@@ -196,6 +202,9 @@ class CEM(ShootingPlanner):
     def _chosen(self, search: _Search) -> Tensor:
         return search.mean
 
+    def _value(self, search: _Search, model: WorldModel, observation: Tensor, noise: Sequence[Noise] | None) -> Tensor:
+        return self.evaluate(model, observation, search.mean[:, None], noise)[:, 0]
+
 
 class ICEM(CEM):
     """Sample-efficient CEM for real-time planning (Pinneri et al. 2020, algorithm 1).
@@ -205,7 +214,7 @@ class ICEM(CEM):
 
     Args:
         action_space: The environment's action space.
-        population: Candidates K of the first iteration.
+        population: Candidates of the first iteration, besides the kept elites; at least twice the elites.
         iterations: Rounds of sampling.
         elites: Candidates to which the distribution is refitted.
         momentum: Share of the old mean and deviation that a refit keeps.
@@ -257,6 +266,9 @@ class ICEM(CEM):
         if iteration == self.iterations - 1:
             candidates[:, 0] = search.mean
         return candidates
+
+    def _value(self, search: _Search, model: WorldModel, observation: Tensor, noise: Sequence[Noise] | None) -> Tensor:
+        return search.value
 
     def _chosen(self, search: _Search) -> Tensor:
         return search.elites[:, 0]

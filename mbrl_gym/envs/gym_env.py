@@ -68,12 +68,12 @@ class _TaskFace:
                 state = np.asarray(given).astype(task.dtype)
         except (TypeError, ValueError) as error:
             raise InvalidSettingError(f'options["state"] must be numbers, but {given!r} was given') from error
-        if state.shape not in (batch + (task.state_size,), (task.state_size,)):
+        if state.shape not in ((*batch, task.state_size), (task.state_size,)):
             raise InvalidSettingError(
-                f'options["state"] must have shape {batch + (task.state_size,)} '
+                f'options["state"] must have shape {(*batch, task.state_size)} '
                 f"(columns: {', '.join(task.state_columns)}), but {state.shape} was given"
             )
-        state = np.broadcast_to(state, batch + (task.state_size,)).copy()
+        state = np.broadcast_to(state, (*batch, task.state_size)).copy()
         if not (np.isfinite(state).all() and task.allows(state)):
             raise InvalidSettingError(
                 f'options["state"] must be finite and lead to an observation within {task.observation_space}, '
@@ -164,7 +164,7 @@ class TaskEnv(_TaskFace, gym.Env[np.ndarray[Any, Any], Any]):
                 self.render()
         return observation.copy(), reward, terminated, False, info
 
-    def render(self) -> np.ndarray[Any, Any] | None:  # type: ignore[override]
+    def render(self) -> np.ndarray[Any, Any] | None:
         """Return the picture `[height, width, 3]` (uint8) in mode "rgb_array"; show it in mode "human"."""
         if self.render_mode is None:
             self._warn_of_no_render_mode()
@@ -338,7 +338,7 @@ class TaskVectorEnv(_TaskFace, VectorEnv[np.ndarray[Any, Any], Any, np.ndarray[A
             self.render()
         return observation.copy(order="K"), reward, terminated, truncated, info
 
-    def render(self) -> tuple[np.ndarray[Any, Any], ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[np.ndarray[Any, Any], ...] | None:
         """Return N pictures `[height, width, 3]` (uint8) in mode "rgb_array"; show the first in mode "human"."""
         if self.render_mode is None:
             self._warn_of_no_render_mode()

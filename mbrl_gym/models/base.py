@@ -83,6 +83,7 @@ class WorldModel(nn.Module, ABC):
     """
 
     noise_sizes: NoiseSizes  # random numbers that one particle's step consumes
+    generator: torch.Generator | None = None  # of the models that draw random numbers while fitting
 
     def __init__(
         self,
@@ -183,9 +184,11 @@ class ActionEncoder(nn.Module):
             low, high = np.full(self.size, -1.0), np.full(self.size, 1.0)
         else:
             self.size = space.shape[0]
-            low, high = np.float64(space.low), np.float64(space.high)
+            low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         self.register_buffer("center", torch.tensor((high + low) / 2, dtype=torch.float32))
-        self.register_buffer("half_range", torch.tensor((high - low) / 2, dtype=torch.float32))
+        self.register_buffer(
+            "half_range", torch.tensor(np.where(high > low, (high - low) / 2, 1.0), dtype=torch.float32)
+        )
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Return centre and half range `[size]` (float64) by which `forward` scales what `for_folded` returns."""

@@ -23,6 +23,7 @@ from mbrl_gym.models.base import (
     Transitions,
     WorldModel,
 )
+from mbrl_gym.models.termination import TerminationNetwork
 from mbrl_gym.noise import Noise, NoiseSizes
 
 __all__ = ["GaussianEnsemble"]
@@ -37,17 +38,17 @@ class _Data(NamedTuple):
 
     inputs: Tensor  # [E, T, I]
     targets: Tensor  # [E, T, D]
-    terminated: Tensor  # [E, T] in {0, 1}
 
 
 class GaussianEnsemble(WorldModel):
     """E networks that each predict a Gaussian over the next step, trained on bootstrap samples.
 
-    A member maps (observation, action) to mean and log variance of (observation difference, reward), and to the
-    logit of termination, as the sum of a linear map and a multilayer perceptron; the linear map starts at the
-    ridge regression of the data, so that (nearly) linear dynamics are learned from a handful of steps. Inputs and
-    targets are normalised inside. Members are trained by batched matrix products with early stopping on held-out
-    transitions; each keeps the weights of its best epoch, and the best `elites` members predict.
+    A member maps (observation, action) to mean and log variance of (observation difference, reward), as the sum of a
+    linear map and a multilayer perceptron; the linear map starts at the ridge regression of the data, so that (nearly)
+    linear dynamics are learned from a handful of steps. Inputs and targets are normalised inside. Members are trained
+    by batched matrix products with early stopping on held-out transitions; each keeps the weights of its best epoch,
+    and the best `elites` members predict. Termination is learned by a `TerminationNetwork` of the predicted next
+    observation.
 
     Particles follow TS-infinity (Chua et al. 2018, section 4): particle p of P runs through member
     `p // (P / elites)` from `start` to the end.
@@ -106,15 +107,15 @@ class GaussianEnsemble(WorldModel):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.batch_size, self.max_epochs, self.patience = batch_size, max_epochs, patience
         self.holdout, self.seed = holdout, seed
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator: torch.Generator = torch.Generator().manual_seed(seed)
         self.noise_sizes = NoiseSizes(normal=self.observation_size)
 
         self.encode_action = ActionEncoder(self.action_space)
         inputs = self.observation_size + self.encode_action.size
         self.outputs = self.observation_size + 1  # observation difference and reward
-        # Columns of a member's output: D means, 1 logit of termination, D log variances, and padding: products with
-        # a multiple of 16 columns take a quarter of the time of those with a few less.
-        heads = _padded(2 * self.outputs + 1)
+        # Columns of a member's output: D means, D log variances, and padding: products with a multiple of 16 columns
+        # take a quarter of the time of those with a few less.
+        heads = _padded(2 * self.outputs)
         sizes = [inputs, *hidden, heads]
         self.weights = nn.ParameterList(
             nn.Parameter(self._initial_weight(sizes[i], sizes[i + 1], last=i == len(hidden)))
@@ -122,21 +123,20 @@ class GaussianEnsemble(WorldModel):
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, 1, size)) for size in sizes[1:])
         self.linear = nn.Parameter(torch.zeros(members, inputs, self.outputs))
-        self.min_log_variance = nn.Parameter(torch.full((self.outputs,), LOG_VARIANCE_RANGE[0]))
-        self.max_log_variance = nn.Parameter(torch.full((self.outputs,), LOG_VARIANCE_RANGE[1]))
+        self.min_log_variance = nn.Parameter(torch.full((members, 1, self.outputs), LOG_VARIANCE_RANGE[0]))
+        self.max_log_variance = nn.Parameter(torch.full((members, 1, self.outputs), LOG_VARIANCE_RANGE[1]))
+        self.termination = TerminationNetwork(self.observation_size, self.generator)
         self.input_mean: Tensor
         self.input_scale: Tensor
         self.target_mean: Tensor
         self.target_scale: Tensor
         self.elite_members: Tensor
-        self.saw_termination: Tensor
         self.is_fitted: Tensor
         self.register_buffer("input_mean", torch.zeros(inputs))
         self.register_buffer("input_scale", torch.ones(inputs))
         self.register_buffer("target_mean", torch.zeros(self.outputs))
         self.register_buffer("target_scale", torch.ones(self.outputs))
         self.register_buffer("elite_members", torch.arange(elites))
-        self.register_buffer("saw_termination", torch.tensor(False))
         self.register_buffer("is_fitted", torch.tensor(False))
         self._folded: _FoldedEnsemble | None = None
 
@@ -148,7 +148,7 @@ class GaussianEnsemble(WorldModel):
     @property
     def terminates(self) -> bool:
         """Whether a termination function was given, or the data of the last fit held a termination."""
-        return self.termination_fn is not None or bool(self.saw_termination)
+        return self.termination_fn is not None or bool(self.termination.seen)
 
     @property
     def fitted(self) -> bool:
@@ -167,10 +167,12 @@ class GaussianEnsemble(WorldModel):
         particles, rows, size = state.shape
         encoded = self.encode_action.for_folded(action).expand(particles, -1, -1)
         inputs = torch.cat((state, encoded), -1).view(self.elites, -1, size + encoded.shape[-1])
-        output = folded(inputs, log_variance=noise is not None).view(particles, rows, -1)
+        raw = folded(inputs, log_variance=noise is not None)
+        output = raw.view(particles, rows, -1)
         following = state + output[..., :size]
         if noise is not None:
-            following += folded.standard_deviation(output, size) * noise.normal
+            deviation = folded.standard_deviation(raw, size)
+            following += deviation.view(particles, rows, size) * noise.normal
         if self.reward_fn is None:
             reward = output[..., size]
         else:
@@ -178,7 +180,7 @@ class GaussianEnsemble(WorldModel):
         if self.termination_fn is not None:
             terminated = self.termination_fn(following)
         elif folded.terminates:
-            terminated = output[..., self.outputs] > 0
+            terminated = self.termination.logits(following) > 0
         else:
             terminated = torch.zeros((), dtype=torch.bool, device=state.device).expand(particles, rows)
         return Prediction(following, following, reward, terminated)
@@ -199,13 +201,17 @@ class GaussianEnsemble(WorldModel):
 
         Returns:
             Means and standard deviations of observation difference and reward, `[E, N, O + 1]` each, and the
-            probability of termination `[E, N]`.
+            probability of termination `[E, N]` at the mean next observation.
         """
         folded = self._predictor()
         inputs = torch.cat((observation.to(torch.float32), self.encode_action.for_folded(action)), -1)
         output = folded(inputs.expand(self.elites, -1, -1), log_variance=True)
         deviation = folded.standard_deviation(output, self.outputs)
-        return output[..., : self.outputs], deviation, output[..., self.outputs].sigmoid()
+        mean = output[..., : self.outputs]
+        ends = torch.zeros_like(mean[..., 0])
+        if folded.terminates:
+            ends = self.termination.logits(observation + mean[..., : self.observation_size]).sigmoid()
+        return mean, deviation, ends
 
     def fit(self, transitions: Transitions) -> FitReport:
         """Train on all transitions, from the present weights on.
@@ -214,14 +220,17 @@ class GaussianEnsemble(WorldModel):
             InvalidSettingError: Fewer than two transitions, or values that are not finite.
         """
         begin = time.perf_counter()
-        inputs, targets, terminated = self._tensors(transitions)
+        inputs, targets = self._tensors(transitions)
+        terminated = torch.as_tensor(transitions.terminated, device=inputs.device)
+        following = torch.as_tensor(transitions.next_observation, device=inputs.device, dtype=torch.float32)
+        self.termination.fit(following, terminated, self.generator)
         held_out = self._held_out(len(inputs))
-        self._normalise(inputs[~held_out], targets[~held_out], bool(terminated.any()))
+        self._normalise(inputs[~held_out], targets[~held_out])
         inputs = (inputs - self.input_mean) / self.input_scale
         targets = (targets - self.target_mean) / self.target_scale
-        train = self._bootstrap(inputs[~held_out], targets[~held_out], terminated[~held_out])
+        train = self._bootstrap(inputs[~held_out], targets[~held_out])
         self._fit_linear(train)
-        check = _Data(*(x[held_out].expand(self.members, *x[held_out].shape) for x in (inputs, targets, terminated)))
+        check = _Data(*(x[held_out].expand(self.members, *x[held_out].shape) for x in (inputs, targets)))
         epochs, steps, loss, best = self._train(train, check)
         order = torch.argsort(best, stable=True)[: self.elites]
         self.elite_members.copy_(order.sort().values)
@@ -243,7 +252,7 @@ class GaussianEnsemble(WorldModel):
         deviation = (0.1 if last else 1.0) / math.sqrt(rows)
         return nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation, generator=self.generator)
 
-    def _tensors(self, transitions: Transitions) -> tuple[Tensor, Tensor, Tensor]:
+    def _tensors(self, transitions: Transitions) -> tuple[Tensor, Tensor]:
         device = self.input_mean.device
         observation = torch.as_tensor(transitions.observation, device=device, dtype=torch.float64)
         following = torch.as_tensor(transitions.next_observation, device=device, dtype=torch.float64)
@@ -255,16 +264,15 @@ class GaussianEnsemble(WorldModel):
             raise InvalidSettingError(f"fit needs at least 2 transitions, but {len(inputs)} were given")
         if not (torch.isfinite(inputs).all() and torch.isfinite(targets).all()):
             raise InvalidSettingError("fit needs finite transitions, but some values are NaN or infinite")
-        return inputs, targets, torch.as_tensor(transitions.terminated, device=device, dtype=torch.float32)
+        return inputs, targets
 
     def _held_out(self, count: int) -> Tensor:
         """Choose the held-out rows by their position alone, so that no later fit trains on them."""
         chosen = np.random.default_rng(self.seed).random(count) < self.holdout
-        if not chosen.any() or chosen.all():
-            chosen = np.arange(count) == count - 1
+        chosen[:2] = False, True  # whatever the share, something to train on and something to check with
         return torch.as_tensor(chosen, device=self.input_mean.device)
 
-    def _normalise(self, inputs: Tensor, targets: Tensor, saw_termination: bool) -> None:
+    def _normalise(self, inputs: Tensor, targets: Tensor) -> None:
         for values, mean, scale in (
             (inputs, self.input_mean, self.input_scale),
             (targets, self.target_mean, self.target_scale),
@@ -273,9 +281,8 @@ class GaussianEnsemble(WorldModel):
             constant = deviation <= 1e-6 * (1.0 + values.mean(0).abs())  # rounding, not signal
             mean.copy_(values.mean(0))
             scale.copy_(torch.where(constant, torch.ones_like(deviation), deviation))
-        self.saw_termination.fill_(saw_termination)
 
-    def _bootstrap(self, inputs: Tensor, targets: Tensor, terminated: Tensor) -> _Data:
+    def _bootstrap(self, inputs: Tensor, targets: Tensor) -> _Data:
         """Draw each member's sample with replacement (a single member gets the data as they are)."""
         count = len(inputs)
         if self.members == 1:
@@ -283,45 +290,41 @@ class GaussianEnsemble(WorldModel):
         else:
             rows = torch.randint(count, (self.members, count), generator=self.generator)
         rows = rows.to(inputs.device)
-        return _Data(inputs[rows], targets[rows], terminated[rows])
+        return _Data(inputs[rows], targets[rows])
 
     @torch.no_grad()
     def _fit_linear(self, data: _Data) -> None:
         """Move the linear part (and the means' bias) by the ridge regression of what the members get wrong."""
-        mean, _, _ = self._forward(data.inputs)
+        mean, _ = self._forward(data.inputs)
         ones = torch.ones_like(data.inputs[..., :1])
         design = torch.cat((data.inputs, ones), -1).double()
         gram = design.mT @ design
         gram.diagonal(dim1=-2, dim2=-1).add_(RIDGE * design.shape[1])
         update = torch.linalg.solve(gram, design.mT @ (data.targets - mean).double()).float()
-        self.linear += update[:, :-1]
+        self.linear.add_(update[:, :-1])
         self.biases[-1][:, :, : self.outputs] += update[:, -1:]
         if not self.is_fitted:
             error = (data.targets - self._forward(data.inputs)[0]).square().mean(1, keepdim=True)
             low, high = LOG_VARIANCE_RANGE
-            bias = self.biases[-1][:, :, self.outputs + 1 : 2 * self.outputs + 1]
+            bias = self.biases[-1][:, :, self.outputs : 2 * self.outputs]
             bias.copy_(torch.log(error + 1e-12).clamp(low + 2.0, high - 1.0))
 
-    def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map normalised inputs `[E, B, I]` to means and log variances `[E, B, D]` and logits `[E, B]`."""
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Map normalised inputs `[E, B, I]` to means and log variances `[E, B, D]`."""
         hidden = inputs
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = functional.silu(torch.baddbmm(bias, hidden, weight))
         output = torch.baddbmm(self.biases[-1], hidden, self.weights[-1])
         mean = output[..., : self.outputs] + inputs @ self.linear
         log_variance = bound_log_variance(
-            output[..., self.outputs + 1 : 2 * self.outputs + 1], self.min_log_variance, self.max_log_variance
+            output[..., self.outputs : 2 * self.outputs], self.min_log_variance, self.max_log_variance
         )
-        return mean, log_variance, output[..., self.outputs]
+        return mean, log_variance
 
     def _losses(self, data: _Data) -> Tensor:
-        """Return each member's loss `[E]`: Gaussian negative log likelihood plus termination's cross entropy."""
-        mean, log_variance, logit = self._forward(data.inputs)
-        loss = gaussian_loss(mean, log_variance, data.targets).mean((1, 2))
-        if self.saw_termination:
-            entropy = functional.binary_cross_entropy_with_logits(logit, data.terminated, reduction="none")
-            loss = loss + entropy.mean(1)
-        return loss
+        """Return each member's Gaussian negative log likelihood `[E]`."""
+        mean, log_variance = self._forward(data.inputs)
+        return gaussian_loss(mean, log_variance, data.targets).mean((1, 2))
 
     def _train(self, data: _Data, check: _Data) -> tuple[int, int, float, Tensor]:
         """Run epochs until no member improves on the held-out data; restore each member's best weights."""
@@ -340,7 +343,7 @@ class GaussianEnsemble(WorldModel):
         member = torch.arange(self.members, device=data.inputs.device)[:, None]
         with torch.no_grad():
             best = self._losses(check)
-        kept = [p.detach().clone() for p in (*self.weights, *self.biases, self.linear)]
+        kept = [p.detach().clone() for p in self._member_parameters()]
         epoch = steps = waited = 0
         total = 0.0
         while epoch < self.max_epochs and waited < self.patience:
@@ -358,7 +361,7 @@ class GaussianEnsemble(WorldModel):
             total = float(epoch_loss) / (len(batches) * self.members)
             waited = waited + 1 if not self._keep_best(check, best, kept) else 0
         with torch.no_grad():
-            for parameter, value in zip((*self.weights, *self.biases, self.linear), kept, strict=True):
+            for parameter, value in zip(self._member_parameters(), kept, strict=True):
                 parameter.copy_(value)
         return epoch, steps, total, best
 
@@ -370,9 +373,13 @@ class GaussianEnsemble(WorldModel):
         if not bool(better.any()):
             return False
         best[better] = losses[better]
-        for parameter, value in zip((*self.weights, *self.biases, self.linear), kept, strict=True):
+        for parameter, value in zip(self._member_parameters(), kept, strict=True):
             value[better] = parameter[better]
         return True
+
+    def _member_parameters(self) -> list[Tensor]:
+        """Return the parameters with a leading member axis: all but those of the termination."""
+        return [*self.weights, *self.biases, self.linear, self.min_log_variance, self.max_log_variance]
 
     def _predictor(self) -> _FoldedEnsemble:
         if self._folded is None:
@@ -414,21 +421,21 @@ class _FoldedEnsemble:
         padded[..., :size] = linear / divisor[:, None] * target_scale
         self.hidden = [(w.float().contiguous(), b.float().contiguous()) for w, b in zip(weights, biases, strict=True)]
         self.linear = padded.float()
-        # Without log variances, the columns behind the means and the logit of termination are left out.
-        columns = _padded(size + 1)
+        # Without log variances, the columns behind the means are left out.
+        columns = _padded(size)
         weight, bias = self.hidden.pop()
         self.last = {
             True: (weight, bias, self.linear),
             False: tuple(part[..., :columns].contiguous() for part in (weight, bias, self.linear)),
         }
         self.log_scale = torch.log(target_scale).float()
-        self.min_log_variance = model.min_log_variance.detach()
-        self.max_log_variance = model.max_log_variance.detach()
+        self.min_log_variance = model.min_log_variance.detach()[chosen]
+        self.max_log_variance = model.max_log_variance.detach()[chosen]
         self.outputs = size
-        self.terminates = bool(model.saw_termination)
+        self.terminates = bool(model.termination.seen)
 
     def __call__(self, inputs: Tensor, log_variance: bool = False) -> Tensor:
-        """Map raw inputs `[E, B, I]` to D raw means, the logit of termination and, if asked for, D raw log variances.
+        """Map raw inputs `[E, B, I]` to D raw means and, if asked for, D raw log variances.
 
         The last axis of the result `[E, B, *]` is padded.
         """
@@ -441,9 +448,9 @@ class _FoldedEnsemble:
 
     def standard_deviation(self, output: Tensor, count: int) -> Tensor:
         """Return the standard deviation `[..., count]` of the first `count` targets, in raw units."""
-        first = self.outputs + 1
+        first = self.outputs
         log_variance = bound_log_variance(
-            output[..., first : first + count], self.min_log_variance[:count], self.max_log_variance[:count]
+            output[..., first : first + count], self.min_log_variance[..., :count], self.max_log_variance[..., :count]
         )
         return torch.exp(0.5 * log_variance + self.log_scale[:count])
 

@@ -1,0 +1,291 @@
+"""The MPC agent behaves like an algorithm of Stable-Baselines3, and like MPC."""
+
+import itertools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, native
+from numpy.testing import assert_allclose, assert_array_equal
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from mbrl_gym.agents import MPC, PETS
+from mbrl_gym.agents.planning import PLANNERS, Plan
+from mbrl_gym.agents.replay import transitions
+from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
+from mbrl_gym.models import ExactModel, GaussianEnsemble
+
+
+def weights(agent):
+    return agent.policy.state_dict()
+
+
+def same_weights(first, second):
+    mine, other = weights(first), weights(second)
+    return mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_every_planner_learns_and_predicts(planner):
+    settings = {**TINY, "planner_kwargs": {"horizon": 3, "population": 50}}
+    agent = MPC(planner, "mbrl/Arm-v0", seed=0, **settings).learn(60)
+    observation, _ = gym.make("mbrl/Arm-v0").reset(seed=0)
+    action, state = agent.predict(observation, deterministic=True)
+    assert agent.num_timesteps == 60
+    assert action.shape == (2,)
+    assert agent.action_space.contains(action)
+    assert isinstance(state, Plan)
+
+
+def test_a_learned_model_plans_better_than_chance():
+    environment = native("mbrl/Drift-v0", 20)
+    agent = MPC(
+        "iCEM",
+        "mbrl/Drift-v0",
+        reward="exact",
+        learning_starts=25,
+        train_freq=25,
+        planner_kwargs={"horizon": 3},
+        seed=0,
+    )
+    environment.seed(7)
+    untrained = MPC("iCEM", "mbrl/Drift-v0", reward="exact", learning_starts=1000, seed=0)
+    untrained.learn(25)  # random steps only
+    untrained.train()
+    agent.learn(75)
+    learned = evaluate_policy(agent, environment, 20, warn=False)[0]
+    environment.seed(7)
+    environment.action_space.seed(0)
+    chance = 0.0
+    environment.reset()
+    for _ in range(100):
+        _, reward, _, _ = environment.step(np.array([environment.action_space.sample() for _ in range(20)]))
+        chance += reward.mean()
+    assert learned > 0.1 * chance
+
+
+def test_learned_reward_and_callables_are_used():
+    calls = []
+
+    def reward(observation, action, following):
+        calls.append(following.shape)
+        return -following[..., 0].abs()
+
+    learned = MPC("iCEM", "mbrl/Drift-v0", seed=0, **{**TINY, "reward": "learned"}).learn(40)
+    assert learned.world_model.reward_fn is None
+    given = MPC("iCEM", "mbrl/Drift-v0", seed=0, **{**TINY, "reward": reward}).learn(40)
+    assert given.world_model.reward_fn is reward
+    assert len(calls) > 0
+
+
+def test_exact_model_and_own_model_are_taken():
+    exact = MPC("iCEM", "mbrl/Arm-v0", model="exact", planner_kwargs=TINY["planner_kwargs"], learning_starts=2)
+    assert isinstance(exact.world_model, ExactModel)
+    exact.learn(10)
+    space = gym.make("Pendulum-v1")
+    own = GaussianEnsemble(space.observation_space, space.action_space, hidden=[8], max_epochs=1, seed=1)
+    agent = MPC("CEM", "Pendulum-v1", model=own, learning_starts=20, planner_kwargs={"population": 50}).learn(25)
+    assert agent.world_model is own
+
+
+def test_any_gymnasium_environment_with_box_actions(tiny_agent):
+    agent = tiny_agent("Pendulum-v1", reward="learned").learn(60)
+    mean, _ = evaluate_policy(agent, Monitor(gym.make("Pendulum-v1")), 1)
+    assert -2000 < mean < 0
+
+
+def test_predict_takes_one_state_or_many_and_carries_the_plan(tiny_agent):
+    agent = tiny_agent().learn(50)
+    many = native("mbrl/Arm-v0", 5).reset()
+    actions, state = agent.predict(many, deterministic=True)
+    assert actions.shape == (5, 2)
+    single = [agent.predict(row, deterministic=True)[0] for row in many]
+    assert_allclose(actions, single, atol=1e-5)
+    again, carried = agent.predict(many, state, np.zeros(5, bool), deterministic=True)
+    restarted, _ = agent.predict(many, state, np.ones(5, bool), deterministic=True)
+    assert_array_equal(restarted, actions)  # cleared rows plan as if nothing had been before
+    assert not np.array_equal(again, actions)
+    mixed, _ = agent.predict(many, state, np.array([True, False, True, False, False]), deterministic=True)
+    assert_allclose(mixed, np.where(np.array([1, 0, 1, 0, 0])[:, None], actions, again), atol=1e-5)
+    assert carried.warm.all()
+
+
+def test_deterministic_predictions_neither_disturb_training_nor_depend_on_order(tiny_agent):
+    agent, twin = tiny_agent(), tiny_agent()
+    observation = np.zeros((1, 8), np.float32)
+    observation[:, [0, 2]] = 1.0
+    for _ in range(3):
+        agent.learn(40, reset_num_timesteps=False)
+        twin.learn(40, reset_num_timesteps=False)
+        first, _ = agent.predict(observation, deterministic=True)
+        second, _ = agent.predict(observation, deterministic=True)
+        assert_array_equal(first, second)
+    assert same_weights(agent, twin)
+
+
+def test_same_seed_same_weights_whatever_the_global_generators_do(tiny_agent):
+    class Disturb(BaseCallback):
+        def _on_step(self):
+            np.random.random(3)
+            torch.rand(2)
+            return True
+
+    torch.manual_seed(0)
+    first = tiny_agent(exploration=0.3).learn(80)
+    torch.manual_seed(1)
+    np.random.seed(5)
+    second = tiny_agent(exploration=0.3).learn(80, callback=Disturb())
+    assert same_weights(first, second)
+    assert not same_weights(first, tiny_agent(seed=4, exploration=0.3).learn(80))
+
+
+def test_the_global_generators_are_left_alone(tiny_agent):
+    torch.manual_seed(0)
+    np.random.seed(0)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    tiny_agent(exploration=0.1).learn(60)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert_array_equal(before[1], np.random.get_state()[1])
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_the_second_decision_starts_from_the_plan_of_the_first(tiny_agent, num_envs):
+    agent = tiny_agent(make_vec_env("mbrl/Arm-v0", num_envs))
+    given = []
+    plan = agent.planner.plan
+
+    def spy(model, observation, previous, generator):
+        result = plan(model, observation, previous, generator)
+        given.append((previous, result))
+        return result
+
+    agent.planner.plan = spy
+    agent.learn(60 * num_envs)
+    assert len(given) == 60 - 30 // num_envs
+    for (_, earlier), (previous, _) in itertools.pairwise(given):
+        assert torch.equal(previous.actions, earlier.actions)
+    # An episode of the arm has 50 steps: rows are cold at its start only.
+    first = 30 // num_envs
+    for decision, (previous, _) in enumerate(given[1:], start=first + 1):
+        assert bool(previous.warm.all()) == (decision != 50)
+        assert bool(previous.warm.any()) == (decision != 50)
+
+
+def test_the_model_sees_actions_in_the_units_of_the_environment(tiny_agent):
+    agent = tiny_agent("Pendulum-v1", reward="learned").learn(60)  # torques within [-2, 2]
+    data = transitions(agent.replay_buffer, agent.policy)
+    assert 1.5 < np.abs(data.action).max() <= 2.0
+    torque = np.clip(data.action[:, 0], -2, 2)
+    angle = np.arctan2(data.observation[:, 1], data.observation[:, 0])
+    speed = data.observation[:, 2] + (15 * np.sin(angle) + 3 * torque) * 0.05
+    assert_allclose(data.next_observation[:, 2], np.clip(speed, -8, 8), atol=1e-4)
+
+
+def test_transitions_tell_termination_from_truncation_and_where_episodes_start(tiny_agent):
+    data = transitions(tiny_agent(learning_starts=120).learn(120).replay_buffer, tiny_agent().policy)
+    assert_array_equal(np.flatnonzero(data.truncated), [49, 99])
+    assert not data.terminated.any()
+    assert_array_equal(np.flatnonzero(data.episode_start), [0, 50, 100])
+    # The last observation of an episode is the episode's own, not the next one's first.
+    inside = ~data.truncated[:-1]
+    assert_array_equal(data.next_observation[:-1][inside], data.observation[1:][inside])
+    assert np.abs(data.next_observation[49] - data.observation[50]).max() > 0.01
+
+
+def test_a_full_buffer_keeps_the_newest_transitions_in_order(tiny_agent):
+    agent = tiny_agent(buffer_size=35, learning_starts=60)
+    agent.learn(60)
+    data = transitions(agent.replay_buffer, agent.policy)
+    assert len(data.reward) == 35
+    inside = ~data.truncated[:-1]
+    assert_array_equal(data.next_observation[:-1][inside], data.observation[1:][inside])
+    assert_array_equal(data.next_observation[-1], agent._last_obs[0])
+
+
+@pytest.mark.filterwarnings("ignore:rich is experimental")  # of the progress bar
+def test_callbacks_logger_monitor_and_progress_bar(tiny_agent, tmp_path):
+    agent = tiny_agent(tensorboard_log=None)
+    evaluation = EvalCallback(
+        Monitor(gym.make("mbrl/Arm-v0")),
+        eval_freq=50,
+        n_eval_episodes=1,
+        log_path=tmp_path,
+        best_model_save_path=tmp_path,
+    )
+    agent.learn(100, callback=evaluation, progress_bar=True)
+    assert np.load(tmp_path / "evaluations.npz")["results"].shape == (2, 1)
+    assert MPC.load(tmp_path / "best_model.zip").predict(np.zeros(8, np.float32))[0].shape == (2,)
+    assert len(agent.ep_info_buffer) == 2
+    assert agent.logger.name_to_value["model/transitions"] >= 80
+
+
+def test_exploration_noise_is_in_training_only(tiny_agent):
+    calm, noisy = tiny_agent(exploration=0.0), tiny_agent(exploration=1.0)
+    for agent in (calm, noisy):
+        agent.learn(80)
+    first, second = (transitions(agent.replay_buffer, agent.policy).action for agent in (calm, noisy))
+    assert_array_equal(first[:30], second[:30])  # the random steps are the same
+    assert not np.array_equal(first[30:], second[30:])
+    observation = np.zeros((1, 8), np.float32)
+    assert_array_equal(*(noisy.predict(observation, deterministic=True)[0] for _ in range(2)))
+    assert np.abs(second).max() <= 1.0
+
+
+def test_pets_is_mpc_with_the_settings_of_the_paper():
+    agent = PETS(
+        "CEM", "mbrl/Arm-v0", reward="exact", planner_kwargs={"population": 60, "horizon": 3}, learning_starts=20
+    )
+    assert (agent.planner.particles, agent.planner.noise) == (20, True)
+    agent.learn(22)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"policy": "CMA"}, "iCEM"),
+        ({"model": "gp"}, "ensemble"),
+        ({"reward": "known"}, "learned"),
+        ({"termination": 3}, "learned"),
+        ({"learning_starts": 0}, "at least 2"),
+        ({"exploration": -1.0}, "at least 0"),
+        ({"planner_kwargs": {"horizon": 0}}, "at least 1"),
+        ({"model_kwargs": {"members": 0}}, "at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    arguments = {"policy": "iCEM", "env": "mbrl/Arm-v0", **settings}
+    with pytest.raises(InvalidSettingError, match=message):
+        MPC(**arguments)
+
+
+def test_exact_reward_needs_a_published_task():
+    with pytest.raises(InvalidSettingError, match="mbrl/Arm-v0"):
+        MPC("iCEM", "Pendulum-v1", reward="exact")
+
+
+def test_spaces_that_cannot_be_planned_are_refused():
+    with pytest.raises(UnsupportedSpaceError, match="Box"):
+        MPC("iCEM", "CartPole-v1")
+    with pytest.raises(UnsupportedSpaceError, match="flat Box observations"):
+        MPC(
+            "iCEM",
+            gym.wrappers.AddRenderObservation(gym.make("mbrl/Arm-v0", render_mode="rgb_array", width=64, height=64)),
+        )
+    with pytest.raises(InvalidSettingError, match="VecNormalize"):
+        MPC("iCEM", VecNormalize(DummyVecEnv([lambda: gym.make("mbrl/Arm-v0")])))
+
+
+def test_interrupted_learning_goes_on_where_it_stopped(tiny_agent):
+    class Stop(BaseCallback):
+        def _on_step(self):
+            return self.num_timesteps < 45
+
+    agent = tiny_agent().learn(100, callback=Stop())
+    assert agent.num_timesteps == 45
+    agent.learn(55, reset_num_timesteps=False)
+    assert agent.num_timesteps >= 100

@@ -1,0 +1,123 @@
+"""Small data sets with known laws, and the cases of the model contract."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+import mbrl_gym
+from mbrl_gym.envs import Task
+from mbrl_gym.envs.task import draw as draw_numpy
+from mbrl_gym.models import ExactModel, GaussianEnsemble, Transitions, WorldModel
+
+LINE = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+PLANE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+UNIT = spaces.Box(-1.0, 1.0, (1,), np.float32)
+ODD = spaces.Box(np.float32([-3.0, 5.0, 0.001]), np.float32([1.0, 9.0, 0.002]))
+CHOICES = spaces.Discrete(4, start=2)
+SMALL: dict[str, Any] = {"members": 4, "hidden": (16, 16), "max_epochs": 5, "learning_rate": 0.01}
+
+
+def transitions(observation: Any, action: Any, reward: Any, next_observation: Any, terminated: Any = None):
+    """Make transitions; reals become float32, as environments give them."""
+    count = len(reward)
+    never = np.zeros(count, bool)
+    action = np.asarray(action)
+    return Transitions(
+        np.asarray(observation, np.float32),
+        action if action.dtype.kind == "i" else action.astype(np.float32),
+        np.asarray(reward, np.float32),
+        np.asarray(next_observation, np.float32),
+        never if terminated is None else np.asarray(terminated, bool),
+        never,
+        np.arange(count) == 0,
+    )
+
+
+def some_actions(space: spaces.Space, count: int, seed: int = 0) -> Any:
+    """Draw actions within the space's bounds."""
+    generator = np.random.default_rng(seed)
+    if isinstance(space, spaces.Discrete):
+        return space.start + generator.integers(space.n, size=count)
+    return generator.uniform(space.low, space.high, (count, *space.shape)).astype(np.float32)
+
+
+def wild(space: spaces.Space, count: int, *, terminal: bool = False, seed: int = 0) -> Transitions:
+    """Draw non-linear transitions of a 2-D state under any action space, far from zero mean and unit scale."""
+    generator = np.random.default_rng(seed)
+    observation = generator.normal([100.0, -0.03], [4.0, 0.01], (count, 2))
+    action = some_actions(space, count, seed)
+    push = action[:, 0] if action.ndim == 2 else action
+    change = np.stack([np.sin(observation[:, 0]) + push, 0.01 * np.cos(push)], 1)
+    change += generator.normal(0.0, [0.5, 0.002], (count, 2))
+    reward = 7.0 + change[:, 0] * observation[:, 1]
+    return transitions(observation, action, reward, observation + change, (change[:, 0] > 1.5) if terminal else None)
+
+
+def linear(count: int, seed: int = 0) -> Transitions:
+    """Draw transitions of x' = x + 0.5 a, reward 2 x - a."""
+    generator = np.random.default_rng(seed)
+    x, a = generator.normal(size=(count, 1)), generator.uniform(-1.0, 1.0, (count, 1))
+    return transitions(x, a, (2 * x - a)[:, 0], x + 0.5 * a)
+
+
+def fully_observed_tasks() -> dict[str, Task]:
+    """Return the tasks behind all registered ids whose state can be read from an observation."""
+    tasks = {env_id: gym.make(env_id).unwrapped.task for env_id in mbrl_gym.env_ids()}
+    return {env_id: task for env_id, task in tasks.items() if task.fully_observed}
+
+
+def task_states(task: Task, rows: int, seed: int = 0) -> Any:
+    """Return states `[rows, S]` three steps after the start, where nothing is zero any more."""
+    generator = np.random.default_rng(seed)
+    state = task.initial(draw_numpy(generator, (rows,), task.initial_noise, task.dtype))
+    for step in range(3):
+        noise = draw_numpy(generator, (rows,), task.transition_noise, task.dtype)
+        state = task.transition(state, some_actions(task.action_space, rows, seed + step), noise)
+    return state
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model that can predict, and where to try it."""
+
+    make: Callable[..., WorldModel]  # takes reward_fn and termination_fn
+    model: WorldModel
+    observation: Tensor  # [N, O]
+    action: Tensor  # [N, A] or [N]
+
+
+def exact_case(task: Task) -> Case:
+    """Return the exact model of a task."""
+
+    def make(**replaced: Any) -> WorldModel:
+        return ExactModel(task, **replaced)
+
+    observation = torch.as_tensor(task.observation(task_states(task, 6)))
+    return Case(make, make(), observation, torch.as_tensor(some_actions(task.action_space, 6)))
+
+
+def ensemble_case(space: spaces.Space, *, terminal: bool = False, **settings: Any) -> Case:
+    """Return an ensemble that was fitted for a moment."""
+    data = wild(space, 80, terminal=terminal)
+
+    def make(**replaced: Any) -> WorldModel:
+        model = GaussianEnsemble(PLANE, space, **{**SMALL, **settings}, **replaced)
+        model.fit(data)
+        return model
+
+    return Case(make, make(), torch.as_tensor(data.observation[:6]), torch.as_tensor(data.action[:6]))
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    **{f"exact {env_id}": lambda task=task: exact_case(task) for env_id, task in fully_observed_tasks().items()},
+    "ensemble, Box": lambda: ensemble_case(ODD, members=3),
+    "ensemble, Discrete": lambda: ensemble_case(CHOICES, members=3),
+    "ensemble, elites": lambda: ensemble_case(ODD, members=4, elites=2),
+    "ensemble, terminal": lambda: ensemble_case(CHOICES, terminal=True, members=2),
+}
