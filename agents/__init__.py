@@ -1,9 +1,15 @@
 """Planning agents with Stable-Baselines3's API."""
 
-from .callbacks import ResumableCheckpointCallback
-from .mpc import MPC, PETS
-from .planning import CEM, ICEM, PLANNERS, Plan, Planner, RandomShooting
-from .vec_env import as_sb3_vec_env
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .callbacks import ResumableCheckpointCallback
+    from .mpc import MPC, PETS
+    from .planning import CEM, ICEM, PLANNERS, Plan, Planner, RandomShooting
+    from .vec_env import as_sb3_vec_env
 
 __all__ = [
     "CEM",
@@ -17,3 +23,22 @@ __all__ = [
     "ResumableCheckpointCallback",
     "as_sb3_vec_env",
 ]
+
+_MODULES = {
+    "callbacks": ("ResumableCheckpointCallback",),
+    "mpc": ("MPC", "PETS"),
+    "planning": ("CEM", "ICEM", "PLANNERS", "Plan", "Planner", "RandomShooting"),
+    "vec_env": ("as_sb3_vec_env",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is asked for: the command line starts without torch and Stable-Baselines3."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -159,8 +159,9 @@ class TaskEnv(_TaskFace, gym.Env[np.ndarray[Any, Any], Any]):
         info = {name: value.item() for name, value in task.info(before, action, state).items()}
         self._state, self._observation = state, observation
         if self._episode is not None:
+            imagined = self._episode.imagined is not None
             self._episode.add(action, reward, state)
-            if self.render_mode == "human":
+            if self.render_mode == "human" and not imagined:
                 self.render()
         return observation.copy(), reward, terminated, False, info
 
@@ -178,7 +179,10 @@ class TaskEnv(_TaskFace, gym.Env[np.ndarray[Any, Any], Any]):
         self._close_renderer()
 
     def imagine(self, observations: Array | None) -> None:
-        """Draw these observations `[K, H, O]` over the next pictures, best plan first, until the next step."""
+        """Draw these observations `[K, H, O]` over the next pictures, best plan first, until the next step.
+
+        In mode "human", whoever calls this also calls `render`, since a step cannot draw the plan that follows it.
+        """
         if self._episode is not None:
             self._episode.imagined = observations
 

@@ -1,0 +1,166 @@
+"""Evaluation on the same episodes for every agent, and what they are worth at best and at random."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.type_aliases import PolicyPredictor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from ..mpc import MPC
+from ..vec_env import as_sb3_vec_env
+
+__all__ = ["EVALUATION_SEED", "Evaluation", "EvaluationCallback", "RandomPolicy", "Reference", "reference"]
+
+EVALUATION_SEED = 1_000_000  # far from the seeds of training
+
+
+class RandomPolicy:
+    """Actions drawn uniformly from the action space."""
+
+    def __init__(self, action_space: spaces.Space[Any], seed: int = EVALUATION_SEED) -> None:
+        self.action_space = copy.deepcopy(action_space)
+        self.action_space.seed(seed)
+
+    def predict(
+        self,
+        observation: np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]],
+        state: tuple[np.ndarray[Any, Any], ...] | None = None,
+        episode_start: np.ndarray[Any, Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray[Any, Any], None]:
+        """Return actions `[N, A]` (or `[N]`) for the observations `[N, ...]`."""
+        return np.array([self.action_space.sample() for _ in range(len(observation))]), None
+
+
+class Evaluation:
+    """A fixed set of episodes of one environment.
+
+    The episodes start in the same states at every call, whatever the agent; tasks of this package also draw the same
+    noise in them. One row of a vector environment plays each episode.
+
+    Args:
+        env_id: The environment.
+        episodes: Number N of episodes.
+    """
+
+    def __init__(self, env_id: str, episodes: int) -> None:
+        self.episodes = episodes
+        with gym.make(env_id) as single:
+            spec = single.spec
+        assert spec is not None
+        self.steps = spec.max_episode_steps  # length of an episode
+        self.env: VecEnv
+        if str(spec.vector_entry_point).startswith("mbrl_gym."):
+            self.env = as_sb3_vec_env(gym.make_vec(env_id, num_envs=episodes, autoreset_mode="SameStep"))
+        else:
+            self.env = DummyVecEnv([lambda: gym.make(env_id)] * episodes)
+
+    def __call__(self, policy: PolicyPredictor) -> np.ndarray[Any, Any]:
+        """Return the N returns of a policy that acts deterministically, in the order in which episodes end."""
+        self.env.seed(EVALUATION_SEED)
+        returns, _ = evaluate_policy(
+            policy, self.env, self.episodes, deterministic=True, return_episode_rewards=True, warn=False
+        )
+        return np.array(returns, np.float64)
+
+    def starts(self) -> Any:
+        """Return the observations `[N, ...]` in which the episodes start."""
+        self.env.seed(EVALUATION_SEED)
+        return self.env.reset()
+
+    def optimum(self) -> float | None:
+        """Return the mean of the best returns that are possible in the N episodes, where the task knows them."""
+        self.starts()
+        try:
+            task, snapshot = self.env.get_attr("task")[0], self.env.env_method("get_state")[0]
+            best = task.optimal_return(snapshot["state"], self.steps)
+        except (AttributeError, NotImplementedError):
+            return None
+        return float(np.mean(best))
+
+    def decision_ms(self, agent: PolicyPredictor, decisions: int = 25) -> float:
+        """Return the median time of a decision for one observation [ms]; recurrent states are passed on."""
+        observation = np.asarray(self.starts()[0])
+        state, start, times = None, np.ones(1, np.bool_), []
+        for _ in range(decisions):
+            begin = time.perf_counter()
+            _, state = agent.predict(observation, state, start, deterministic=True)
+            times.append(1000 * (time.perf_counter() - begin))
+            start = np.zeros(1, np.bool_)
+        return statistics.median(times)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+
+
+class EvaluationCallback(BaseCallback):
+    """Evaluates the agent before, during and after training, and times the training in between.
+
+    A planning agent acts at random until its model is fitted for the first time, and is evaluated so.
+
+    Args:
+        evaluation: The episodes.
+        marks: Environment steps; each evaluation takes place at the first step that reaches its mark. The one after
+            training is not among them.
+    """
+
+    def __init__(self, evaluation: Evaluation, marks: Sequence[int]) -> None:
+        super().__init__()
+        self.evaluation = evaluation
+        self.rows: list[tuple[int, float, float, float]] = []  # steps, training time [s], mean and std of the returns
+        self._marks = list(marks)
+        self._started: float | None = None  # the clock when training started [s]
+        self._paused = 0.0  # time of evaluations since then [s]
+
+    def _on_training_start(self) -> None:
+        self._evaluate()
+        self._started, self._paused = time.perf_counter(), 0.0
+
+    def _on_step(self) -> bool:
+        if self._marks and self.num_timesteps >= self._marks[0]:
+            self._marks = [mark for mark in self._marks if mark > self.num_timesteps]
+            self._evaluate()
+        return True
+
+    def _on_training_end(self) -> None:
+        self._evaluate()
+
+    def _evaluate(self) -> None:
+        begin = time.perf_counter()
+        policy: PolicyPredictor = self.model
+        if isinstance(self.model, MPC) and not self.model.world_model.fitted:
+            policy = RandomPolicy(self.evaluation.env.action_space)
+        returns = self.evaluation(policy)
+        seconds = 0.0 if self._started is None else begin - self._started - self._paused
+        self.rows.append((self.model.num_timesteps, seconds, float(returns.mean()), float(returns.std())))
+        self._paused += time.perf_counter() - begin
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the evaluation episodes are worth, on average."""
+
+    random: float  # return of random actions
+    optimum: float | None  # best possible return, where the task knows it
+
+
+def reference(env_id: str, episodes: int) -> Reference:
+    """Return the reference values of the evaluation episodes."""
+    evaluation = Evaluation(env_id, episodes)
+    try:
+        random = evaluation(RandomPolicy(evaluation.env.action_space))
+        return Reference(float(random.mean()), evaluation.optimum())
+    finally:
+        evaluation.close()

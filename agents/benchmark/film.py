@@ -1,0 +1,181 @@
+"""Episodes to look at: an agent at work, with the plan that it imagines drawn over the scene."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from PIL import Image
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+import mbrl_gym
+from mbrl_gym.errors import InvalidSettingError
+
+from ..mpc import MPC
+from ..planning import Plan
+from .records import Run, replacing
+from .settings import AGENTS, brief, check_env, full_id, load_agent
+
+__all__ = [
+    "check_drawable",
+    "imagined_paths",
+    "make_film_env",
+    "play",
+    "shows_plans",
+    "write_best_gif",
+    "write_gif",
+]
+
+SIZE = (480, 360)  # largest picture [px]
+MAX_BYTES = 3_000_000
+MAX_FRAMES = 250
+COLORS = 96
+MAX_DURATION = 100  # of a frame that stands for several steps [ms]
+
+
+def check_drawable(env_id: str, render_mode: str) -> None:
+    """Refuse an environment that cannot draw in a mode."""
+    with closing(check_env(env_id)) as env:
+        modes = env.metadata.get("render_modes", [])
+    if render_mode not in modes:
+        raise InvalidSettingError(f"{env_id} cannot draw in mode {render_mode!r}: its render modes are {modes}")
+
+
+def make_film_env(env_id: str, agent: BaseAlgorithm, render_mode: str) -> gym.Env[Any, Any]:
+    """Make an environment that draws, for an agent that was trained in its like.
+
+    Raises:
+        InvalidSettingError: No such environment, one that cannot draw so, or one with other spaces than the agent's.
+    """
+    check_drawable(env_id, render_mode)
+    with closing(check_env(env_id)) as plain:
+        env_id = full_id(plain, env_id)
+        given = (plain.observation_space, plain.action_space)
+    if given != (agent.observation_space, agent.action_space):
+        raise InvalidSettingError(
+            f"the agent was trained in another environment: {env_id} has observations {brief(given[0])} and actions "
+            f"{brief(given[1])}, its own were {brief(agent.observation_space)} and {brief(agent.action_space)}"
+        )
+    own = env_id in mbrl_gym.env_ids() and render_mode == "rgb_array"
+    return check_env(env_id, render_mode=render_mode, **({"width": SIZE[0], "height": SIZE[1]} if own else {}))
+
+
+def shows_plans(env: gym.Env[Any, Any], agent: BaseAlgorithm) -> bool:
+    """Whether the agent makes plans and the environment draws them."""
+    return isinstance(agent, MPC) and hasattr(env.unwrapped, "imagine")
+
+
+def play(env: gym.Env[Any, Any], agent: BaseAlgorithm, seed: int | None = None) -> Iterator[float]:
+    """Play one episode; whenever a picture is due (before each step and after the last), yield the return so far.
+
+    Where the environment draws plans, it has been given the agent's by then.
+    """
+    planning = shows_plans(env, agent)
+    observation, _ = env.reset(seed=seed)
+    state: Any = None
+    start, total, ended = np.ones(1, np.bool_), 0.0, False
+    while not ended:
+        action, state = agent.predict(observation, state, start, deterministic=True)
+        if planning:
+            env.unwrapped.imagine(imagined_paths(agent, observation, state))  # type: ignore[attr-defined]
+        yield total
+        observation, reward, terminated, truncated, _ = env.step(action)
+        start, total, ended = np.zeros(1, np.bool_), total + float(reward), terminated or truncated
+    yield total
+
+
+@torch.inference_mode()
+def imagined_paths(agent: Any, observation: np.ndarray[Any, Any], plan: Plan) -> np.ndarray[Any, Any]:
+    """Return what a planning agent expects of its plan, without noise.
+
+    Args:
+        agent: Has a world model.
+        observation: Where the plan starts, `[O]`.
+        plan: The plan of one row.
+
+    Returns:
+        Observations `[K, H, O]`: those of the model; for an ensemble the members' mean, then each member's.
+    """
+    model = agent.world_model
+    state = model.start(torch.as_tensor(observation, device=agent.device)[None], model.particle_unit)
+    steps = []
+    for action in torch.as_tensor(plan.actions[0], device=agent.device):
+        prediction = model.step(state, action[None])
+        state = prediction.state
+        steps.append(prediction.observation[:, 0])
+    paths = torch.stack(steps, 1)  # [P, H, O]
+    if len(paths) > 1:
+        paths = torch.cat((paths.mean(0, keepdim=True), paths))
+    return paths.cpu().numpy()
+
+
+def write_gif(env_id: str, agent: BaseAlgorithm, path: str | Path, *, seed: int = 0) -> float:
+    """Write one episode as an animated GIF of at most 480 x 360 pixels and 3 MB, and return its return.
+
+    Long episodes are shown in every n-th step.
+
+    Raises:
+        InvalidSettingError: No such environment, one that cannot draw, or one with other spaces than the agent's.
+    """
+    with closing(make_film_env(env_id, agent, "rgb_array")) as env:
+        length = (env.spec.max_episode_steps if env.spec else None) or MAX_FRAMES
+        stride = -(-length // MAX_FRAMES)
+        duration = 1000 / env.metadata.get("render_fps", 30)
+        while duration * stride < 20:  # browsers slow faster pictures down
+            stride += 1
+        frames = []
+        for step, reached in enumerate(play(env, agent, seed)):
+            total = reached
+            if step % stride == 0:
+                frames.append(_picture(env.render()))
+        frames.append(_picture(env.render()))
+    duration *= stride
+    if stride > 1:
+        duration = min(duration, MAX_DURATION)
+    _save(frames, duration, Path(path))
+    return total
+
+
+def write_best_gif(env_id: str, runs: Sequence[Run], folder: Path) -> Path:
+    """Write AGENT.gif: an episode of the best run of a planning agent, or of any agent if there is none."""
+    best = max([run for run in runs if AGENTS[run.agent].plans] or runs, key=lambda run: run.mean[-1])
+    agent = load_agent(best.file, None if AGENTS[best.agent].plans else best.agent)
+    path = folder / f"{best.agent}.gif"
+    write_gif(env_id, agent, path)
+    return path
+
+
+def _picture(pixels: Any) -> Image.Image:
+    picture = Image.fromarray(np.asarray(pixels))
+    picture.thumbnail(SIZE, Image.Resampling.LANCZOS)
+    return picture
+
+
+def _save(frames: Sequence[Image.Image], duration: float, path: Path) -> None:
+    """Write frames of `duration` ms, the last one for a second; leave out every other one while the file is large."""
+    palette = _palette(frames)
+    while True:
+        indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+        durations = [max(round(duration), 20)] * (len(indexed) - 1) + [1000]
+        content = io.BytesIO()
+        indexed[0].save(
+            content, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=False
+        )
+        if content.tell() <= MAX_BYTES or len(frames) < 20:
+            break
+        frames, duration = [*frames[:-1:2], frames[-1]], 2 * duration
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getvalue())
+
+
+def _palette(frames: Sequence[Image.Image]) -> Image.Image:
+    """Return an image whose palette suits all frames, from five of them."""
+    some = [frames[round(share * (len(frames) - 1))] for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    stacked = Image.fromarray(np.concatenate([np.asarray(frame) for frame in some]))
+    return stacked.quantize(COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
