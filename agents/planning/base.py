@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -57,9 +58,11 @@ class Planner(ABC):
         discount: float = 1.0,
         noise: bool = False,
     ) -> None:
-        if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
+        floating = isinstance(action_space, spaces.Box) and np.issubdtype(action_space.dtype, np.floating)
+        if not isinstance(action_space, spaces.Box) or not floating or len(action_space.shape) != 1:
             raise UnsupportedSpaceError(
-                f"{type(self).__name__} plans over flat Box actions, but the action space is {action_space}"
+                f"{type(self).__name__} plans over flat Box actions of floating point numbers, "
+                f"but the action space is {action_space}"
             )
         if not action_space.is_bounded():
             raise UnsupportedSpaceError(

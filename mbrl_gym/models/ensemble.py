@@ -274,14 +274,14 @@ class GaussianEnsemble(WorldModel):
         return torch.as_tensor(chosen, device=self.input_mean.device)
 
     def _normalise(self, inputs: Tensor, targets: Tensor) -> None:
-        for values, mean, scale in (
-            (inputs, self.input_mean, self.input_scale),
-            (targets, self.target_mean, self.target_scale),
+        # A constant target is predicted as constant; a constant input has no scale of its own.
+        for values, mean, scale, if_constant in (
+            (inputs, self.input_mean, self.input_scale, 1.0),
+            (targets, self.target_mean, self.target_scale, 1e-6),
         ):
-            deviation = values.std(0, unbiased=False)
-            constant = deviation <= 1e-6 * (1.0 + values.mean(0).abs())  # rounding, not signal
+            deviation, magnitude = values.std(0, unbiased=False), 1.0 + values.mean(0).abs()
             mean.copy_(values.mean(0))
-            scale.copy_(torch.where(constant, torch.ones_like(deviation), deviation))
+            scale.copy_(torch.where(deviation > 1e-6 * magnitude, deviation, if_constant * magnitude))
 
     def _bootstrap(self, inputs: Tensor, targets: Tensor) -> _Data:
         """Draw each member's sample with replacement (a single member gets the data as they are)."""

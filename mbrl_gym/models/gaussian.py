@@ -50,10 +50,10 @@ class FoldedEnsemble:
         biases[-1][..., :size] -= (offset @ linear)[:, None]
         biases[-1][..., :size] = biases[-1][..., :size] * target_scale + model.target_mean
         weights[-1][..., :size] *= target_scale
-        padded = torch.zeros(*linear.shape[:-1], weights[-1].shape[-1], dtype=linear.dtype, device=linear.device)
-        padded[..., :size] = linear / divisor[:, None] * target_scale
+        direct = torch.zeros(*linear.shape[:-1], weights[-1].shape[-1], dtype=linear.dtype, device=linear.device)
+        direct[..., :size] = linear / divisor[:, None] * target_scale
         self.hidden = [(w.float().contiguous(), b.float().contiguous()) for w, b in zip(weights, biases, strict=True)]
-        self.linear = padded.float()
+        self.linear = direct.float()
         # Without log variances, the columns behind the means are left out.
         columns = padded(size)
         weight, bias = self.hidden.pop()
