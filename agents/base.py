@@ -39,7 +39,7 @@ COUNTERS = ("num_timesteps", "_episode_num", "_n_updates")
 class ModelBasedAgent(Saved, OffPolicyAlgorithm):
     """An off-policy algorithm of Stable-Baselines3 that never touches the global random generators.
 
-    Subclasses name their constructor's keyword arguments in `self.arguments`, the JSON values among them are stored
+    Subclasses name their constructor's keyword arguments in `self.arguments`: the JSON values among them are stored
     in files; callables and models are marked there and have to be passed again at `load`.
     """
 
@@ -168,7 +168,6 @@ class ModelBasedAgent(Saved, OffPolicyAlgorithm):
         }
         if resume:
             assert self.replay_buffer is not None
-            assert self.ep_info_buffer is not None or self._last_obs is None
             state["resume"] = {
                 "replay_buffer": buffer_state(self.replay_buffer),
                 "action_generator": self.action_space.np_random.bit_generator.state,

@@ -189,6 +189,7 @@ def _roll_out(
     total: Tensor | None = None
     alive: Tensor | None = None
     weight = 1.0
+    terminates = model.terminates
     for t, action in enumerate(actions.reshape(rows * count, *actions.shape[2:]).unbind(1)):
         prediction = model.step(state, action, None if noise is None else noise[t])
         state = prediction.state
@@ -196,7 +197,7 @@ def _roll_out(
         if alive is not None:
             gained = torch.where(alive, gained, 0.0)
         total = gained if total is None else total + gained
-        if model.terminates and prediction.terminated.any():
+        if terminates and prediction.terminated.any():
             alive = ~prediction.terminated if alive is None else alive & ~prediction.terminated
         weight *= discount
     assert total is not None

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, environment, native
+from agent_toys import TINY, environment, native
 from numpy.testing import assert_array_equal
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import CheckpointCallback

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, native
+from agent_toys import TINY, native
 from numpy.testing import assert_allclose, assert_array_equal
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -54,9 +54,6 @@ def test_a_learned_model_plans_better_than_chance():
         seed=0,
     )
     environment.seed(7)
-    untrained = MPC("iCEM", "mbrl/Drift-v0", reward="exact", learning_starts=1000, seed=0)
-    untrained.learn(25)  # random steps only
-    untrained.train()
     agent.learn(75)
     learned = evaluate_policy(agent, environment, 20, warn=False)[0]
     environment.seed(7)
