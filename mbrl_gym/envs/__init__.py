@@ -5,7 +5,7 @@ from mbrl_gym.envs.bandit import Bandit, BanditEnv, BanditParams, BanditVectorEn
 from mbrl_gym.envs.drift import Drift, DriftEnv, DriftParams, DriftVectorEnv
 from mbrl_gym.envs.drone import Drone, DroneEnv, DroneParams, DroneVectorEnv
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Noise, NoiseSizes, Params, Task, draw
+from mbrl_gym.envs.task import Noise, NoiseSizes, Optimum, Params, Task, draw
 
 __all__ = [
     "Arm",
@@ -26,6 +26,7 @@ __all__ = [
     "DroneVectorEnv",
     "Noise",
     "NoiseSizes",
+    "Optimum",
     "Params",
     "Task",
     "TaskEnv",

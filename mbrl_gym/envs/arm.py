@@ -38,7 +38,7 @@ class Arm(Task):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        reach = (self.params.link_1 + self.params.link_2) * (1 + 1e-6)  # rounding included
+        reach = (self.highest("link_1") + self.highest("link_2")) * (1 + 1e-6)  # rounding included
         high = np.array([1.0] * 4 + [reach] * 2 + [2 * reach] * 2, self.dtype)
         self.observation_space = spaces.Box(-high, high, dtype=self.dtype.type)
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -47,8 +47,9 @@ class Arm(Task):
         """Return any pose, and targets uniform over the reachable ring."""
         uniform = noise.uniform
         xp = namespace(uniform)
-        longest = self.params.link_1 + self.params.link_2
-        shortest = abs(self.params.link_1 - self.params.link_2)
+        constants = self.draw_constants(noise)
+        longest = constants.link_1 + constants.link_2
+        shortest = abs(constants.link_1 - constants.link_2)
         radius = xp.sqrt(shortest * shortest + uniform[..., 2] * (longest * longest - shortest * shortest))
         angle = math.pi * (2.0 * uniform[..., 3] - 1.0)
         return stack_columns(
@@ -56,37 +57,44 @@ class Arm(Task):
             math.pi * (2.0 * uniform[..., 1] - 1.0),
             radius * xp.cos(angle),
             radius * xp.sin(angle),
+            *self.constant_columns(constants),
         )
 
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
         """Turn the joints."""
-        turn = namespace(action).clip(action, -1.0, 1.0) * self.params.max_step
-        return stack_columns(state[..., 0] + turn[..., 0], state[..., 1] + turn[..., 1], state[..., 2], state[..., 3])
+        max_step = self.constants(state).max_step
+        turn = namespace(action).clip(action, -1.0, 1.0)
+        return stack_columns(
+            state[..., 0] + max_step * turn[..., 0],
+            state[..., 1] + max_step * turn[..., 1],
+            *(state[..., i] for i in range(2, self.state_size)),
+        )
 
     def joints(self, state: Array) -> tuple[Array, Array, Array, Array]:
         """Return x and y of the elbow, then of the tip, each `[...]` in metres."""
-        xp = namespace(state)
+        xp, constants = namespace(state), self.constants(state)
         first, both = state[..., 0], state[..., 0] + state[..., 1]
-        elbow_x, elbow_y = self.params.link_1 * xp.cos(first), self.params.link_1 * xp.sin(first)
+        elbow_x, elbow_y = constants.link_1 * xp.cos(first), constants.link_1 * xp.sin(first)
         return (
             elbow_x,
             elbow_y,
-            elbow_x + self.params.link_2 * xp.cos(both),
-            elbow_y + self.params.link_2 * xp.sin(both),
+            elbow_x + constants.link_2 * xp.cos(both),
+            elbow_y + constants.link_2 * xp.sin(both),
         )
 
     def observation(self, state: Array) -> Array:
         """Return cos and sin of both angles, the target, and the vector from target to tip."""
-        xp = namespace(state)
+        xp, constants = namespace(state), self.constants(state)
         theta_1, theta_2, target_x, target_y = (state[..., i] for i in range(4))
         cos_1, sin_1, cos_2, sin_2 = xp.cos(theta_1), xp.sin(theta_1), xp.cos(theta_2), xp.sin(theta_2)
         # The second link's direction by the addition theorem: two trigonometric calls fewer than `joints`.
-        tip_x = self.params.link_1 * cos_1 + self.params.link_2 * (cos_1 * cos_2 - sin_1 * sin_2)
-        tip_y = self.params.link_1 * sin_1 + self.params.link_2 * (sin_1 * cos_2 + cos_1 * sin_2)
+        tip_x = constants.link_1 * cos_1 + constants.link_2 * (cos_1 * cos_2 - sin_1 * sin_2)
+        tip_y = constants.link_1 * sin_1 + constants.link_2 * (sin_1 * cos_2 + cos_1 * sin_2)
         return stack_columns(cos_1, sin_1, cos_2, sin_2, target_x, target_y, tip_x - target_x, tip_y - target_y)
 
     def state(self, observation: Array) -> Array:
         """Return both angles in [-pi, pi] and the target."""
+        self.check_observed()
         xp = namespace(observation)
         arctan2 = xp.arctan2 if xp is np else xp.atan2
         return stack_columns(

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Params, Task, namespace, stack_columns
+from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Optimum, Params, Task, namespace, stack_columns
 from mbrl_gym.errors import InvalidSettingError
 
 __all__ = ["Bandit", "BanditEnv", "BanditParams", "BanditVectorEnv"]
@@ -43,34 +43,39 @@ class Bandit(Task):
     scene = "bandit"
     render_fps = 10
     nominal_steps = 1000
+    optimum = Optimum("exact", "closed form: a clairvoyant pulls the best arm at every step")
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         k = int(self.params.arms)
         self.arms = k
-        self.initial_noise = NoiseSizes(normal=k)
         self.transition_noise = NoiseSizes(normal=1)
         low = np.array([0.0] * k + [-np.inf], self.dtype)
         high = np.array([1.0] * k + [np.inf], self.dtype)
         self.observation_space = spaces.Box(low, high, dtype=self.dtype.type)
         self.action_space = spaces.Discrete(k)
 
-    @property
-    def state_columns(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names of the state columns."""
-        arms = range(self.arms)
+    def own_columns(self) -> tuple[str, ...]:
+        """Return the names of the state columns."""
+        arms = range(int(self.params.arms))
         return (*(f"mean of arm {i}" for i in arms), *(f"arm {i} was last" for i in arms), "last reward")
+
+    def start_noise(self) -> NoiseSizes:
+        """Return one normal number for each arm."""
+        return NoiseSizes(normal=int(self.params.arms))
 
     def initial(self, noise: Noise) -> Array:
         """Draw the means."""
-        means = self.params.mean_loc + self.params.mean_std * noise.normal
-        zero = 0.0 * means[..., 0]
-        return stack_columns(*(means[..., arm] for arm in range(self.arms)), *[zero] * (self.arms + 1))
+        constants = self.draw_constants(noise)
+        means = [constants.mean_loc + constants.mean_std * noise.normal[..., arm] for arm in range(self.arms)]
+        zero = 0.0 * means[0]
+        return stack_columns(*means, *[zero] * (self.arms + 1), *self.constant_columns(constants))
 
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
         """Pull an arm."""
         xp = namespace(state)
-        reward = self.params.reward_std * noise.normal[..., 0]
+        constants = self.constants(state)
+        reward = constants.reward_std * noise.normal[..., 0]
         means, pulled = [], []
         for arm in range(self.arms):
             mean = state[..., arm]
@@ -78,11 +83,11 @@ class Bandit(Task):
             reward = reward + chosen * mean
             means.append(mean)
             pulled.append(chosen)
-        return stack_columns(*means, *pulled, reward)
+        return stack_columns(*means, *pulled, reward, *self.constant_columns(constants))
 
     def observation(self, state: Array) -> Array:
         """Return the last action one-hot and the last reward."""
-        return +state[..., self.arms :]
+        return +state[..., self.arms : 2 * self.arms + 1]
 
     def reward(self, observation: Array, action: Array, next_observation: Array) -> Array:
         """Return the pulled arm's reward."""
@@ -92,13 +97,12 @@ class Bandit(Task):
         """Return the pull's regret (best mean minus pulled mean) and whether the best arm was pulled."""
         means = state[..., : self.arms]
         best = namespace(state).max(means, axis=-1)
-        regret = best - (means * next_state[..., self.arms : -1]).sum(-1)
+        regret = best - (means * next_state[..., self.arms : 2 * self.arms]).sum(-1)
         return {"regret": regret, "optimal": regret == 0}
 
-    def optimal_return(self, state: Array, steps: int | None = None) -> Array:
+    def best_return(self, state: Array, steps: int) -> Array:
         """Return the expected return of a clairvoyant, who pulls the best arm from the first step on."""
-        best = np.asarray(state, np.float64)[..., : self.arms].max(-1)
-        return best * (self.nominal_steps if steps is None else steps)
+        return state[:, : self.arms].max(-1) * steps
 
 
 class BanditEnv(TaskEnv):

@@ -43,28 +43,31 @@ class Drone(Task):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         # Full thrust all along reaches 1 and about 0.5 times these; the margin takes up rounding.
-        self.max_speed = 1.001 * self.params.max_acceleration * self.params.dt * self.nominal_steps
-        self.max_distance = self.max_speed * self.params.dt * self.nominal_steps
+        longest = self.highest("dt") * self.nominal_steps
+        self.max_speed = 1.001 * self.highest("max_acceleration") * longest
+        self.max_distance = self.max_speed * longest
         rounding = 1 + 1e-6
-        bounds = [self.max_distance + self.params.target_range, self.max_speed, self.max_distance]
+        bounds = [self.max_distance + self.highest("target_range"), self.max_speed, self.max_distance]
         high = np.repeat(np.array(bounds) * rounding, 3).astype(self.dtype)
         self.observation_space = spaces.Box(-high, high, dtype=self.dtype.type)
         self.action_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
 
     def initial(self, noise: Noise) -> Array:
         """Return rest at the origin, and targets uniform in a cube."""
-        target = (2.0 * noise.uniform - 1.0) * self.params.target_range
-        zero = namespace(target).zeros_like(target[..., 0])
-        return stack_columns(*[zero] * 6, *(target[..., i] for i in range(3)))
+        constants = self.draw_constants(noise)
+        target = [(2.0 * noise.uniform[..., axis] - 1.0) * constants.target_range for axis in range(3)]
+        zero = namespace(target[0]).zeros_like(target[0])
+        return stack_columns(*[zero] * 6, *target, *self.constant_columns(constants))
 
     def allows(self, state: Array) -> bool:
         """Return whether all targets are within `target_range`."""
-        return bool(np.all(np.abs(state[..., 6:]) <= self.params.target_range)) and super().allows(state)
+        return bool(np.all(np.abs(state[..., 6:9]) <= self.highest("target_range"))) and super().allows(state)
 
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
         """Advance by one semi-implicit Euler step."""
-        xp, dt = namespace(state), self.params.dt
-        gain = self.params.max_acceleration * dt
+        xp, constants = namespace(state), self.constants(state)
+        dt = constants.dt
+        gain = constants.max_acceleration * dt
         positions, velocities = [], []
         for axis in range(3):
             thrust = xp.clip(action[..., axis], -1.0, 1.0)
@@ -72,7 +75,7 @@ class Drone(Task):
             position = xp.clip(state[..., axis] + dt * velocity, -self.max_distance, self.max_distance)
             velocities.append(velocity)
             positions.append(position)
-        return stack_columns(*positions, *velocities, *(state[..., 6 + axis] for axis in range(3)))
+        return stack_columns(*positions, *velocities, *(state[..., i] for i in range(6, self.state_size)))
 
     def observation(self, state: Array) -> Array:
         """Return target - p, v and p."""
@@ -81,6 +84,7 @@ class Drone(Task):
 
     def state(self, observation: Array) -> Array:
         """Return p, v and the target."""
+        self.check_observed()
         offset, v, p = ([observation[..., 3 * k + axis] for axis in range(3)] for k in range(3))
         return stack_columns(*p, *v, *(offset[axis] + p[axis] for axis in range(3)))
 

@@ -98,7 +98,7 @@ def _check_options(options: dict[str, Any] | None, allowed: tuple[str, ...]) -> 
     return options
 
 
-class TaskEnv(_TaskFace, gym.Env[np.ndarray[Any, Any], Any]):
+class TaskEnv(_TaskFace, gym.Env[Any, Any]):
     """One environment over `task_class`.
 
     Args:
@@ -115,14 +115,12 @@ class TaskEnv(_TaskFace, gym.Env[np.ndarray[Any, Any], Any]):
 
     def __init__(self, *, render_mode: str | None = None, width: int = 640, height: int = 480, **params: Any) -> None:
         self._set_up(render_mode, width, height, params)
-        self.observation_space = self.task.observation_space
+        self.observation_space = self.task.published_space()
         self.action_space = self.task.action_space
         self._episode: Episode | None = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-        """Start an episode; `options={"state": [...]}` sets the state exactly.
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; `options={"state": [...]}` sets the state exactly. `info` holds randomised constants.
 
         Raises:
             InvalidSettingError: Unknown option, or a state that the task cannot be in.
@@ -139,9 +137,9 @@ class TaskEnv(_TaskFace, gym.Env[np.ndarray[Any, Any], Any]):
             self._episode = self._new_episode(state)
             if self.render_mode == "human":
                 self.render()
-        return self._observation.copy(), {}
+        return self.task.publish(self._observation), _plain(self.task.drawn_constants(state))
 
-    def step(self, action: Any) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance by one step.
 
         Raises:
@@ -156,14 +154,14 @@ class TaskEnv(_TaskFace, gym.Env[np.ndarray[Any, Any], Any]):
         observation = task.observation(state)
         reward = float(task.reward(self._observation, action, observation))
         terminated = bool(task.terminal(observation))
-        info = {name: value.item() for name, value in task.info(before, action, state).items()}
+        info = _plain({**task.info(before, action, state), **task.drawn_constants(state)})
         self._state, self._observation = state, observation
         if self._episode is not None:
             imagined = self._episode.imagined is not None
             self._episode.add(action, reward, state)
             if self.render_mode == "human" and not imagined:
                 self.render()
-        return observation.copy(), reward, terminated, False, info
+        return task.publish(observation), reward, terminated, False, info
 
     def render(self) -> np.ndarray[Any, Any] | None:
         """Return the picture `[height, width, 3]` (uint8) in mode "rgb_array"; show it in mode "human"."""
@@ -204,7 +202,7 @@ class TaskEnv(_TaskFace, gym.Env[np.ndarray[Any, Any], Any]):
             self._episode = self._new_episode(self._state)
 
 
-class TaskVectorEnv(_TaskFace, VectorEnv[np.ndarray[Any, Any], Any, np.ndarray[Any, Any]]):
+class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
     """`num_envs` copies of a task in one array, stepped by the task's own batched functions.
 
     Args:
@@ -250,7 +248,7 @@ class TaskVectorEnv(_TaskFace, VectorEnv[np.ndarray[Any, Any], Any, np.ndarray[A
         self.max_episode_steps = max_episode_steps
         self._autoreset = _autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._autoreset}
-        self.single_observation_space = self.task.observation_space
+        self.single_observation_space = self.task.published_space()
         self.single_action_space = self.task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -258,10 +256,8 @@ class TaskVectorEnv(_TaskFace, VectorEnv[np.ndarray[Any, Any], Any, np.ndarray[A
         self._ended = np.zeros(num_envs, np.bool_)  # rows whose episode ended in the last step
         self._episodes: list[Episode] = []
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-        """Start new episodes.
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start new episodes. `info` holds randomised constants `[N]`.
 
         Args:
             seed: Seed of the one generator that serves all rows.
@@ -287,12 +283,11 @@ class TaskVectorEnv(_TaskFace, VectorEnv[np.ndarray[Any, Any], Any, np.ndarray[A
         self._ended[mask] = False
         if self.render_mode is not None:
             self._log_starts(mask)
-        assert self._observation is not None
-        return self._observation.copy(order="K"), {}
+        return self.task.publish(self._observation), self._constants_info()
 
     def step(
         self, actions: Any
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any], dict[str, Any]]:
+    ) -> tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any], dict[str, Any]]:
         """Advance all rows by one step.
 
         Raises:
@@ -330,17 +325,19 @@ class TaskVectorEnv(_TaskFace, VectorEnv[np.ndarray[Any, Any], Any, np.ndarray[A
             terminated[ended] = truncated[ended] = False
             if self._episodes:
                 self._log_starts(ended)
+        info |= self._constants_info()
         ended = terminated | truncated
         if self._autoreset is not AutoresetMode.SAME_STEP:
             self._ended = ended
         elif ended.any():
-            info = _final_info(observation, info, ended)
+            info = _final_info(task, observation, info, ended)
             self._restart(ended)
+            info |= self._constants_info()
             if self._episodes:
                 self._log_starts(ended)
         if self._episodes and self.render_mode == "human":
             self.render()
-        return observation.copy(order="K"), reward, terminated, truncated, info
+        return task.publish(observation), reward, terminated, truncated, info
 
     def render(self) -> tuple[np.ndarray[Any, Any], ...] | None:
         """Return N pictures `[height, width, 3]` (uint8) in mode "rgb_array"; show the first in mode "human"."""
@@ -378,6 +375,10 @@ class TaskVectorEnv(_TaskFace, VectorEnv[np.ndarray[Any, Any], Any, np.ndarray[A
         self._episodes = []
         if self.render_mode is not None and self._state is not None:
             self._log_starts(np.ones(self.num_envs, np.bool_))
+
+    def _constants_info(self) -> dict[str, Any]:
+        """Return the randomised constants of the running episodes."""
+        return _with_masks(self.task.drawn_constants(self._state), np.ones(self.num_envs, np.bool_))
 
     def _initial(self, rows: int) -> Array:
         return self.task.initial(draw(self.np_random, (rows,), self.task.initial_noise, self.task.dtype))
@@ -435,11 +436,16 @@ def _with_masks(info: dict[str, Array], mask: Array) -> dict[str, Any]:
     return paired
 
 
-def _final_info(observation: Array, info: dict[str, Any], ended: Array) -> dict[str, Any]:
+def _plain(info: dict[str, Array]) -> dict[str, Any]:
+    """Return the values of one row as Python numbers."""
+    return {name: value.item() for name, value in info.items()}
+
+
+def _final_info(task: Task, observation: Array, info: dict[str, Any], ended: Array) -> dict[str, Any]:
     """Move what belongs to the episodes that ended to `final_obs` and `final_info`."""
     final_obs = np.full(len(ended), None, dtype=object)
     for row in np.flatnonzero(ended):
-        final_obs[row] = observation[row].copy()
+        final_obs[row] = task.publish(observation[row])
     names = [name for name in info if not name.startswith("_")]
     values = {name: info[name] for name in names}
     return {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from types import SimpleNamespace
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -14,7 +16,7 @@ from gymnasium import spaces
 from mbrl_gym.errors import InvalidActionError, InvalidSettingError
 from mbrl_gym.noise import Noise, NoiseSizes
 
-__all__ = ["Noise", "NoiseSizes", "Params", "Task", "draw", "namespace", "norm", "stack_columns"]
+__all__ = ["Noise", "NoiseSizes", "Optimum", "Params", "Task", "draw", "namespace", "norm", "stack_columns"]
 
 Array = Any  # a NumPy array or a torch tensor
 
@@ -34,7 +36,7 @@ def namespace(array: Array) -> Any:
 
 
 def stack_columns(*columns: Array) -> Array:
-    """Join S arrays `[...]` into one `[..., S]` whose columns are each contiguous in memory."""
+    """Join S arrays `[...]` of one dtype into one `[..., S]` whose columns are each contiguous in memory."""
     if isinstance(columns[0], np.generic):  # a single state, where np.stack would cost ten times as much
         return np.array(columns)
     xp = namespace(columns[0])
@@ -53,10 +55,15 @@ def norm(*components: Array) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """Constants of a task. Every field is a keyword of `gym.make`; `positive` names those that must be > 0."""
+    """Constants of a task. Every field is a keyword of `gym.make`.
+
+    `positive` names those that must be > 0, `non_negative` those that must be >= 0, and `fixed` those that cannot be
+    randomised, because shapes or the reward (a function of observations) depend on them; whole numbers never can.
+    """
 
     positive: ClassVar[tuple[str, ...]] = ()
     non_negative: ClassVar[tuple[str, ...]] = ()
+    fixed: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -74,6 +81,13 @@ class Params:
                 raise InvalidSettingError(f"{field.name} must be at least 0, but {value} was given")
 
 
+class Optimum(NamedTuple):
+    """How the best possible return of a task is known."""
+
+    kind: Literal["exact", "best known", "unknown"]
+    method: str
+
+
 class Task(ABC):
     """Pure, batched, stateless description of a Markov decision process.
 
@@ -81,8 +95,12 @@ class Task(ABC):
     `[...]` Discrete ones, `[..., O]` observations, `[...]` rewards and flags), from NumPy or torch alike.
     Reward and termination are functions of observations, so that they also serve any learned model.
 
+    Randomised constants are the last columns of the state: each row has its own, drawn at the start and never
+    observed. The equations take their constants from `constants(state)`, whether they vary or not.
+
     Args:
         dtype: Floating dtype of states and observations, "float32" or "float64".
+        randomize: Ranges of the constants that are drawn uniformly at every start, e.g. `{"payload": (0.0, 1.0)}`.
         **params: Fields of the task's `Params`.
 
     Raises:
@@ -90,8 +108,10 @@ class Task(ABC):
     """
 
     params_class: ClassVar[type[Params]]
-    state_columns: ClassVar[tuple[str, ...]]  # names of the S state columns, with units
-    fully_observed: ClassVar[bool] = True
+    state_columns: tuple[str, ...]  # names of the S state columns, with units
+    fully_observed: bool = True
+    parts: Mapping[str, slice] = {}
+    optimum: ClassVar[Optimum] = Optimum("unknown", "unknown")
     nominal_steps: ClassVar[int]  # length of the registered episode
     scene: ClassVar[str]  # module of `mbrl_gym.envs.rendering` that draws the task
     render_fps: ClassVar[int] = 20
@@ -100,7 +120,13 @@ class Task(ABC):
     observation_space: spaces.Box
     action_space: spaces.Box | spaces.Discrete
 
-    def __init__(self, *, dtype: str | np.dtype[Any] = "float32", **params: Any) -> None:
+    def __init__(
+        self,
+        *,
+        dtype: str | np.dtype[Any] = "float32",
+        randomize: Mapping[str, tuple[float, float]] | None = None,
+        **params: Any,
+    ) -> None:
         if str(getattr(dtype, "__name__", dtype)) not in ("float32", "float64"):
             raise InvalidSettingError(f'dtype must be "float32" or "float64", but {dtype!r} was given')
         allowed = [field.name for field in fields(self.params_class)]
@@ -111,6 +137,51 @@ class Task(ABC):
                 )
         self.dtype = np.dtype(dtype)
         self.params: Any = self.params_class(**params)
+        self.randomize = _check_ranges(self.params, {} if randomize is None else randomize)
+        self.state_columns = (*self.own_columns(), *(f"constant {name}" for name in self.randomize))
+        start = self.start_noise()
+        self.initial_noise = start._replace(uniform=start.uniform + len(self.randomize))
+        if self.randomize:
+            self.fully_observed = False
+
+    def own_columns(self) -> tuple[str, ...]:
+        """Return the names of the state columns but for the randomised constants."""
+        return type(self).state_columns
+
+    def start_noise(self) -> NoiseSizes:
+        """Return the random numbers of a start, but for those of the randomised constants."""
+        return type(self).initial_noise
+
+    def constants(self, state: Array) -> Any:
+        """Return the constants by name: numbers, or columns `[...]` where they are randomised."""
+        if not self.randomize:
+            return self.params
+        first = self.state_size - len(self.randomize)
+        columns = {name: state[..., first + i] for i, name in enumerate(self.randomize)}
+        return SimpleNamespace(**{**asdict(self.params), **columns})
+
+    def draw_constants(self, noise: Noise) -> Any:
+        """Return the constants of new episodes, which the last columns of the uniform noise of a start select."""
+        if not self.randomize:
+            return self.params
+        first = self.initial_noise.uniform - len(self.randomize)
+        columns = {
+            name: low + (high - low) * noise.uniform[..., first + i]
+            for i, (name, (low, high)) in enumerate(self.randomize.items())
+        }
+        return SimpleNamespace(**{**asdict(self.params), **columns})
+
+    def constant_columns(self, constants: Any) -> list[Array]:
+        """Return the randomised ones of the constants, which end every state, as columns `[...]`."""
+        return [getattr(constants, name) for name in self.randomize]
+
+    def lowest(self, name: str) -> float:
+        """Return the smallest value that a constant can have."""
+        return float(self.randomize[name][0] if name in self.randomize else getattr(self.params, name))
+
+    def highest(self, name: str) -> float:
+        """Return the largest value that a constant can have."""
+        return float(self.randomize[name][1] if name in self.randomize else getattr(self.params, name))
 
     @property
     def state_size(self) -> int:
@@ -123,6 +194,11 @@ class Task(ABC):
 
     def allows(self, state: Array) -> bool:
         """Return whether the task can be in these (finite) states; they must lead to valid observations."""
+        constants = self.constants(state)
+        for name, (low, high) in self.randomize.items():
+            value, rounding = getattr(constants, name), 1e-6 * max(abs(low), abs(high))
+            if np.any((value < low - rounding) | (value > high + rounding)):
+                return False
         observation = self.observation(state)
         return bool(
             np.all(observation >= self.observation_space.low) and np.all(observation <= self.observation_space.high)
@@ -152,12 +228,20 @@ class Task(ABC):
         Raises:
             InvalidSettingError: The task hides a part of its state.
         """
-        raise InvalidSettingError(
-            f"{type(self).__name__} is not fully observed: its state cannot be read from an observation"
-        )
+        self.check_observed()
+        raise NotImplementedError(f"{type(self).__name__} does not say how its state is read from an observation")
+
+    def check_observed(self) -> None:
+        """Raise InvalidSettingError if the task hides a part of its state."""
+        if not self.fully_observed:
+            raise InvalidSettingError(
+                f"{type(self).__name__} is not fully observed: its state cannot be read from an observation"
+            )
 
     def optimal_return(self, state: Array, steps: int | None = None) -> Array:
-        """Return the best expected return `[...]` that any controller could reach within `steps` steps.
+        """Return the best expected return `[...]` (float64) that any controller could reach within `steps` steps.
+
+        `optimum` says how it is found, and whether it is exact. A controller is taken to know randomised constants.
 
         Args:
             state: Start states `[..., S]`.
@@ -165,8 +249,46 @@ class Task(ABC):
 
         Raises:
             NotImplementedError: The task has no known optimum.
+            ImportError: The method needs a package of the extra `optimum`.
         """
-        raise NotImplementedError(f"the optimum of {type(self).__name__} is not known in closed form")
+        steps = self.nominal_steps if steps is None else steps
+        state = np.asarray(state, np.float64)
+        rows = state.reshape(-1, self.state_size)
+        if not self.randomize:
+            return np.asarray(self.best_return(rows, steps), np.float64).reshape(state.shape[:-1])
+        own = self.state_size - len(self.randomize)
+        best = [self.with_constants_of(row).best_return(row[None, :own], steps)[0] for row in rows]
+        return np.reshape(np.array(best, np.float64), state.shape[:-1])
+
+    def best_return(self, state: Array, steps: int) -> Array:
+        """Return `optimal_return` `[N]` of states `[N, S]` (float64) under constants that are not randomised."""
+        raise NotImplementedError(f"the optimum of {type(self).__name__} is not known")
+
+    def with_constants_of(self, state: Array) -> Task:
+        """Return this task with the constants of one state `[S]` as its own, randomised no more."""
+        constants = vars(self.constants(state)) if self.randomize else asdict(self.params)
+        kept = {name: value.item() if isinstance(value, np.generic) else value for name, value in constants.items()}
+        return type(self)(dtype=self.dtype, **kept)
+
+    def published_space(self) -> spaces.Space[Any]:
+        """Return the space of what environments return: the flat Box, or a Dict of its `parts`."""
+        box = self.observation_space
+        if not self.parts:
+            return box
+        dtype: Any = box.dtype
+        return spaces.Dict(
+            {name: spaces.Box(box.low[part], box.high[part], dtype=dtype) for name, part in self.parts.items()}
+        )
+
+    def publish(self, observation: Array) -> Any:
+        """Return the flat observations `[..., O]` as environments return them, in new memory."""
+        if not self.parts:
+            return _copied(observation)
+        return {name: _copied(observation[..., part]) for name, part in self.parts.items()}
+
+    def drawn_constants(self, state: Array) -> dict[str, Array]:
+        """Return the randomised constants `[...]` of the states by name."""
+        return {name: getattr(self.constants(state), name) for name in self.randomize}
 
     def info(self, state: Array, action: Array, next_state: Array) -> dict[str, Array]:
         """Return per-step diagnostics `[...]` that are no part of the observation."""
@@ -200,4 +322,30 @@ class Task(ABC):
         return values
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.params})"
+        randomize = f", randomize={dict(self.randomize)}" if self.randomize else ""
+        return f"{type(self).__name__}({self.params}{randomize})"
+
+
+def _copied(array: Array) -> Array:
+    """Return a copy that keeps the columns contiguous."""
+    return array.copy(order="K") if isinstance(array, np.ndarray) else array.clone()
+
+
+def _check_ranges(params: Params, randomize: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return the ranges of the randomised constants as floats, or refuse them."""
+    allowed = [field.name for field in fields(params) if field.type == "float" and field.name not in params.fixed]
+    if not isinstance(randomize, Mapping):
+        raise InvalidSettingError(f"randomize must be a dict of (low, high), but {randomize!r} was given")
+    ranges = {}
+    for name, given in randomize.items():
+        if name not in allowed:
+            raise InvalidSettingError(f"randomize cannot vary {name!r}; it can: {', '.join(allowed)}")
+        try:
+            low, high = given
+        except (TypeError, ValueError) as error:
+            raise InvalidSettingError(f"randomize needs (low, high) for {name}, but {given!r} was given") from error
+        low, high = (getattr(replace(params, **{name: end}), name) for end in (low, high))  # checks each end
+        if low > high:
+            raise InvalidSettingError(f"randomize needs low <= high for {name}, but {given!r} was given")
+        ranges[name] = (float(low), float(high))
+    return ranges
