@@ -128,14 +128,47 @@ def watch(
         total = benchmark.write_gif(env_id, player, gif, seed=seed)
         typer.echo(f"{gif}: return {total:.2f}")
         return
-    with _window_errors(), contextlib.closing(benchmark.make_film_env(env_id, player, "human")) as env:
-        planning = benchmark.shows_plans(env, player)
+    with (
+        _window_errors("write a file with --gif FILE"),
+        contextlib.closing(benchmark.make_film_env(env_id, player, "human")) as env,
+    ):
         for episode in range(episodes):
             for reached in benchmark.play(env, player, seed + episode):
                 total = reached
-                if planning:
-                    env.render()  # the environment itself draws each step, but without the plan
+                if getattr(env.unwrapped, "dismissed", False):
+                    return
             typer.echo(f"episode {episode + 1}: return {total:.2f}")
+
+
+@app.command()
+def play(
+    env_id: Annotated[str, typer.Argument(metavar="ENV_ID", help="An environment with a picture, e.g. mbrl/Arm-v0.")],
+    agent: Annotated[Path | None, typer.Option(help="A saved agent, which plays where no key is held.")] = None,
+    algo: Annotated[
+        str | None,
+        typer.Option(help="ppo, sac, td3 or dqn, for a file of Stable-Baselines3 (it runs pickled code: see watch)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = 0,
+    endless: Annotated[bool, typer.Option("--endless", help="Episodes have no limit of steps.")] = False,
+) -> None:
+    """Play yourself: keys steer, the mouse drags the target, and an agent, if given, follows it.
+
+    Box actions: arrow keys left and right for the first component, down and up for the second, then S W, A D, Q E and
+    F G. Discrete actions: digits (of two, also the arrows left and right). Without an agent they wait for a key.
+    Space pauses, R restarts, Esc quits.
+    """
+    from . import benchmark
+
+    player = None if agent is None else benchmark.load_agent(agent, algo)
+    limit = {"max_episode_steps": -1} if endless else {}
+    env = benchmark.make_film_env(env_id, player, "rgb_array", size=(800, 600), **limit)
+    with contextlib.closing(env), _window_errors("the game needs a screen"):
+        from .play import Game
+
+        game = Game(env, player, seed=seed, report=typer.echo)
+        typer.echo("\n".join(game.help))
+        with contextlib.closing(game):
+            game.run()
 
 
 @app.command()
@@ -242,18 +275,20 @@ def _check_writable(folder: Path, option: str) -> None:
 
 
 @contextlib.contextmanager
-def _window_errors() -> Iterator[None]:
+def _window_errors(way_out: str) -> Iterator[None]:
     """Turn pygame's errors into one that names the way out."""
     import pygame
 
     try:
         yield
     except pygame.error as error:
-        raise InvalidSettingError(f"cannot open a window ({error}): write a file with --gif FILE") from error
+        raise InvalidSettingError(f"cannot open a window ({error}): {way_out}") from error
 
 
 def _describe(space: gym.Space[Any]) -> str:
     """Write a space without the bounds of its columns, unless they are all the same."""
+    if isinstance(space, gym.spaces.Dict):
+        return f"Dict({', '.join(f'{name}: {_describe(part)}' for name, part in space.items())})"
     if not isinstance(space, gym.spaces.Box):
         return str(space)
     low, high = space.low.ravel(), space.high.ravel()

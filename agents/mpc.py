@@ -16,6 +16,7 @@ from torch import Tensor
 from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.models import ExactModel, GaussianEnsemble, WorldModel
 from mbrl_gym.models.base import RewardFn, TerminationFn, check_action_space, check_observation_space
+from mbrl_gym.wrappers import Decision
 
 from .base import ModelBasedAgent, derived_seed
 from .planning import PLANNERS, Plan, Planner
@@ -220,6 +221,42 @@ class MPC(ModelBasedAgent):
     def planner(self) -> Planner:
         """The planner."""
         return self.policy.planner
+
+    @torch.inference_mode()
+    def decide(self, observation: np.ndarray[Any, Any], state: Any = None, episode_start: Any = None) -> Decision:
+        """Decide as `predict(..., deterministic=True)` does, and tell what the model expects of the plan.
+
+        `plans` are means over particles: of the plan, then of the elites that the planner keeps for its next search.
+        `particles` are those that the planner averages over: members of an ensemble, or samples. Observations after a
+        predicted termination are NaN.
+
+        Args:
+            observation: One observation `[O]`.
+            state: The plan of the last decision.
+            episode_start: `[1]` bool.
+        """
+        action, plan = self.predict(observation, state, episode_start, deterministic=True)
+        assert isinstance(plan, Plan)
+        elites = self.planner.to_environment(torch.as_tensor(plan.elites[0]))
+        actions = torch.cat((torch.as_tensor(plan.actions), elites))
+        paths = self._imagine(torch.as_tensor(observation, device=self.device), actions.to(self.device)).cpu().numpy()
+        return Decision(action, plan, paths.mean(0), paths[:, 0] if len(paths) > 1 else None)
+
+    def _imagine(self, observation: Tensor, actions: Tensor) -> Tensor:
+        """Return the observations `[P, K, H, O]` that the particles expect of K plans `[K, H, A]` at `[O]`."""
+        model, planner = self.world_model, self.planner
+        count, horizon = actions.shape[:2]
+        generator = torch.Generator().manual_seed(self.policy.seed)
+        noises = planner.draw_noise(model, generator, self.device)
+        particles = model.particle_unit if planner.particles is None else planner.particles
+        state, steps = model.start(observation.expand(count, -1), particles), []
+        ended = torch.zeros((particles, count, 1), dtype=torch.bool, device=self.device)
+        for step in range(horizon):
+            prediction = model.step(state, actions[:, step], None if noises is None else noises[step])
+            state = prediction.state
+            steps.append(torch.where(ended, torch.nan, prediction.observation))
+            ended = ended | prediction.terminated[..., None]
+        return torch.stack(steps, 2)
 
     def _setup_model(self) -> None:
         planner = PLANNERS[self.arguments["policy"]]

@@ -29,6 +29,13 @@ def as_sb3_vec_env(vector_env: VectorEnv[Any, Any, Any]) -> VectorEnvAdapter:
     return VectorEnvAdapter(vector_env)
 
 
+def _contiguous(observation: Any) -> VecEnvObs:
+    """Return observations, or the parts of a Dict, row by row in memory."""
+    if isinstance(observation, dict):
+        return {name: np.ascontiguousarray(part) for name, part in observation.items()}
+    return np.ascontiguousarray(observation)
+
+
 class VectorEnvAdapter(VecEnv):
     """See `as_sb3_vec_env`. `seed(s)` seeds the one generator of the vector environment at the next reset."""
 
@@ -56,7 +63,7 @@ class VectorEnvAdapter(VecEnv):
         self.reset_infos = self._info_rows(info)
         self._reset_seeds()
         self._reset_options()
-        return np.ascontiguousarray(observation)
+        return _contiguous(observation)
 
     def step_async(self, actions: np.ndarray[Any, Any]) -> None:
         """Keep the actions for `step_wait`."""
@@ -77,7 +84,7 @@ class VectorEnvAdapter(VecEnv):
             for row in np.flatnonzero(done).tolist():
                 infos[row].update(final_rows[row])
                 infos[row]["terminal_observation"] = final_obs[row]
-        return np.ascontiguousarray(observation), reward.astype(np.float32), done, infos
+        return _contiguous(observation), reward.astype(np.float32), done, infos
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Set the seed of the next reset."""

@@ -15,8 +15,16 @@ _FAMILIES = {
     # id: (module, class prefix, steps an episode)
     "mbrl/Drift-v0": ("drift", "Drift", 100),
     "mbrl/Arm-v0": ("arm", "Arm", 50),
+    "mbrl/ArmSparse-v0": ("arm_sparse", "ArmSparse", 50),
+    "mbrl/ArmPickPlace-v0": ("arm_pick_place", "ArmPickPlace", 50),
+    "mbrl/ArmTorque-v0": ("arm_torque", "ArmTorque", 100),
     "mbrl/Drone-v0": ("drone", "Drone", 100),
+    "mbrl/DroneObstacles-v0": ("drone_obstacles", "DroneObstacles", 100),
+    "mbrl/DroneQuad-v0": ("drone_quad", "DroneQuad", 250),
+    "mbrl/CartPoleContinuous-v0": ("cartpole", "CartPoleContinuous", 200),
     "mbrl/Bandit-v0": ("bandit", "Bandit", 1000),
+    "mbrl/BanditBernoulli-v0": ("bandit_bernoulli", "BanditBernoulli", 1000),
+    "mbrl/BanditDrifting-v0": ("bandit_drifting", "BanditDrifting", 10000),
 }
 
 

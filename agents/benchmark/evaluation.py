@@ -26,7 +26,7 @@ EVALUATION_SEED = 1_000_000  # far from the seeds of training
 
 
 class RandomPolicy:
-    """Actions drawn uniformly from the action space."""
+    """Actions drawn uniformly from the action space, for observations of any kind."""
 
     def __init__(self, action_space: spaces.Space[Any], seed: int = EVALUATION_SEED) -> None:
         self.action_space = copy.deepcopy(action_space)
@@ -40,7 +40,8 @@ class RandomPolicy:
         deterministic: bool = False,
     ) -> tuple[np.ndarray[Any, Any], None]:
         """Return actions `[N, A]` (or `[N]`) for the observations `[N, ...]`."""
-        return np.array([self.action_space.sample() for _ in range(len(observation))]), None
+        rows = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
+        return np.array([self.action_space.sample() for _ in range(rows)]), None
 
 
 class Evaluation:
@@ -91,7 +92,8 @@ class Evaluation:
 
     def decision_ms(self, agent: PolicyPredictor, decisions: int = 25) -> float:
         """Return the median time of a decision for one observation [ms]; recurrent states are passed on."""
-        observation = np.asarray(self.starts()[0])
+        starts = self.starts()
+        observation = {k: v[0] for k, v in starts.items()} if isinstance(starts, dict) else np.asarray(starts[0])
         state, start, times = None, np.ones(1, np.bool_), []
         for _ in range(decisions):
             begin = time.perf_counter()

@@ -10,21 +10,18 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from PIL import Image
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import mbrl_gym
 from mbrl_gym.errors import InvalidSettingError
+from mbrl_gym.wrappers import PlanningAgent, ShowPlans
 
-from ..mpc import MPC
-from ..planning import Plan
 from .records import Run, replacing
 from .settings import AGENTS, brief, check_env, full_id, load_agent
 
 __all__ = [
     "check_drawable",
-    "imagined_paths",
     "make_film_env",
     "play",
     "shows_plans",
@@ -47,8 +44,17 @@ def check_drawable(env_id: str, render_mode: str) -> None:
         raise InvalidSettingError(f"{env_id} cannot draw in mode {render_mode!r}: its render modes are {modes}")
 
 
-def make_film_env(env_id: str, agent: BaseAlgorithm, render_mode: str) -> gym.Env[Any, Any]:
-    """Make an environment that draws, for an agent that was trained in its like.
+def make_film_env(
+    env_id: str, agent: BaseAlgorithm | None, render_mode: str, size: tuple[int, int] = SIZE, **settings: Any
+) -> gym.Env[Any, Any]:
+    """Make an environment that draws, and draws the agent's plans, for an agent that was trained in its like.
+
+    Args:
+        env_id: The environment.
+        agent: Who plays, if anybody does.
+        render_mode: "human" or "rgb_array".
+        size: Width and height of the pictures in mode "rgb_array", for this package's environments [px].
+        **settings: Arguments of `gym.make`.
 
     Raises:
         InvalidSettingError: No such environment, one that cannot draw so, or one with other spaces than the agent's.
@@ -57,62 +63,38 @@ def make_film_env(env_id: str, agent: BaseAlgorithm, render_mode: str) -> gym.En
     with closing(check_env(env_id)) as plain:
         env_id = full_id(plain, env_id)
         given = (plain.observation_space, plain.action_space)
-    if given != (agent.observation_space, agent.action_space):
+    if agent is not None and given != (agent.observation_space, agent.action_space):
         raise InvalidSettingError(
             f"the agent was trained in another environment: {env_id} has observations {brief(given[0])} and actions "
             f"{brief(given[1])}, its own were {brief(agent.observation_space)} and {brief(agent.action_space)}"
         )
-    own = env_id in mbrl_gym.env_ids() and render_mode == "rgb_array"
-    return check_env(env_id, render_mode=render_mode, **({"width": SIZE[0], "height": SIZE[1]} if own else {}))
+    if env_id in mbrl_gym.env_ids() and render_mode == "rgb_array":
+        settings |= {"width": size[0], "height": size[1]}
+    env = check_env(env_id, render_mode=render_mode, **settings)
+    if agent is not None and shows_plans(env, agent):
+        return ShowPlans(env, agent)  # type: ignore[arg-type]
+    return env
 
 
 def shows_plans(env: gym.Env[Any, Any], agent: BaseAlgorithm) -> bool:
-    """Whether the agent makes plans and the environment draws them."""
-    return isinstance(agent, MPC) and hasattr(env.unwrapped, "imagine")
+    """Whether the agent tells what it imagines and the environment draws it."""
+    return isinstance(agent, PlanningAgent) and hasattr(env.unwrapped, "imagine")
 
 
 def play(env: gym.Env[Any, Any], agent: BaseAlgorithm, seed: int | None = None) -> Iterator[float]:
-    """Play one episode; whenever a picture is due (before each step and after the last), yield the return so far.
-
-    Where the environment draws plans, it has been given the agent's by then.
-    """
-    planning = shows_plans(env, agent)
+    """Play one episode; whenever a picture is due (before each step and after the last), yield the return so far."""
     observation, _ = env.reset(seed=seed)
     state: Any = None
     start, total, ended = np.ones(1, np.bool_), 0.0, False
     while not ended:
-        action, state = agent.predict(observation, state, start, deterministic=True)
-        if planning:
-            env.unwrapped.imagine(imagined_paths(agent, observation, state))  # type: ignore[attr-defined]
         yield total
+        if isinstance(env, ShowPlans):
+            action = env.decide()
+        else:
+            action, state = agent.predict(observation, state, start, deterministic=True)
         observation, reward, terminated, truncated, _ = env.step(action)
         start, total, ended = np.zeros(1, np.bool_), total + float(reward), terminated or truncated
     yield total
-
-
-@torch.inference_mode()
-def imagined_paths(agent: Any, observation: np.ndarray[Any, Any], plan: Plan) -> np.ndarray[Any, Any]:
-    """Return what a planning agent expects of its plan, without noise.
-
-    Args:
-        agent: Has a world model.
-        observation: Where the plan starts, `[O]`.
-        plan: The plan of one row.
-
-    Returns:
-        Observations `[K, H, O]`: those of the model; for an ensemble the members' mean, then each member's.
-    """
-    model = agent.world_model
-    state = model.start(torch.as_tensor(observation, device=agent.device)[None], model.particle_unit)
-    steps = []
-    for action in torch.as_tensor(plan.actions[0], device=agent.device):
-        prediction = model.step(state, action[None])
-        state = prediction.state
-        steps.append(prediction.observation[:, 0])
-    paths = torch.stack(steps, 1)  # [P, H, O]
-    if len(paths) > 1:
-        paths = torch.cat((paths.mean(0, keepdim=True), paths))
-    return paths.cpu().numpy()
 
 
 def write_gif(env_id: str, agent: BaseAlgorithm, path: str | Path, *, seed: int = 0) -> float:

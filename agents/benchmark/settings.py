@@ -148,6 +148,8 @@ def check_agent(name: str, env: Env, env_id: str) -> None:
 
 def brief(space: Space) -> str:
     """Write a space without the bounds of its columns."""
+    if isinstance(space, spaces.Dict):
+        return f"Dict({', '.join(f'{name}: {brief(part)}' for name, part in space.items())})"
     return f"Box{space.shape}" if isinstance(space, spaces.Box) else str(space)
 
 

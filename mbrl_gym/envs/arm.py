@@ -9,10 +9,24 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 
+from mbrl_gym.envs.arm_optimum import Links, reaching_return
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Params, Task, namespace, norm, stack_columns
+from mbrl_gym.envs.task import (
+    Array,
+    Noise,
+    NoiseSizes,
+    Optimum,
+    Params,
+    Task,
+    clip,
+    column,
+    namespace,
+    norm,
+    stack_columns,
+    unstack_columns,
+)
 
-__all__ = ["Arm", "ArmEnv", "ArmParams", "ArmVectorEnv"]
+__all__ = ["Arm", "ArmEnv", "ArmParams", "ArmVectorEnv", "forward_kinematics", "point_on_ring"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +40,28 @@ class ArmParams(Params):
     positive: ClassVar[tuple[str, ...]] = ("link_1", "link_2", "max_step")
 
 
+def forward_kinematics(constants: Any, theta_1: Array, theta_2: Array) -> tuple[Array, Array, Array, Array]:
+    """Return x and y of the elbow, then of the tip, each `[...]` in metres."""
+    xp, both = namespace(theta_1), theta_1 + theta_2
+    elbow_x, elbow_y = constants.link_1 * xp.cos(theta_1), constants.link_1 * xp.sin(theta_1)
+    return (
+        elbow_x,
+        elbow_y,
+        elbow_x + constants.link_2 * xp.cos(both),
+        elbow_y + constants.link_2 * xp.sin(both),
+    )
+
+
+def point_on_ring(constants: Any, share: Array, turn: Array) -> tuple[Array, Array]:
+    """Return x and y `[...]` of points uniform over the ring that the tip can reach, from two uniform numbers."""
+    xp = namespace(share)
+    longest = constants.link_1 + constants.link_2
+    shortest = abs(constants.link_1 - constants.link_2)
+    radius = xp.sqrt(shortest * shortest + share * (longest * longest - shortest * shortest))
+    angle = math.pi * (2.0 * turn - 1.0)
+    return radius * xp.cos(angle), radius * xp.sin(angle)
+
+
 class Arm(Task):
     """theta' = theta + max_step * a; reward minus the distance from tip to target [m]."""
 
@@ -33,6 +69,9 @@ class Arm(Task):
     state_columns = ("theta_1 [rad]", "theta_2 [rad]", "target x [m]", "target y [m]")
     scene = "arm"
     nominal_steps = 50
+    optimum = Optimum(
+        "best known", "lattice search polished by multi-start; gap to an upper bound at most 1%, on average 0.05%"
+    )
     initial_noise = NoiseSizes(uniform=4)
     transition_noise = NoiseSizes()
 
@@ -46,46 +85,33 @@ class Arm(Task):
     def initial(self, noise: Noise) -> Array:
         """Return any pose, and targets uniform over the reachable ring."""
         uniform = noise.uniform
-        xp = namespace(uniform)
         constants = self.draw_constants(noise)
-        longest = constants.link_1 + constants.link_2
-        shortest = abs(constants.link_1 - constants.link_2)
-        radius = xp.sqrt(shortest * shortest + uniform[..., 2] * (longest * longest - shortest * shortest))
-        angle = math.pi * (2.0 * uniform[..., 3] - 1.0)
         return stack_columns(
             math.pi * (2.0 * uniform[..., 0] - 1.0),
             math.pi * (2.0 * uniform[..., 1] - 1.0),
-            radius * xp.cos(angle),
-            radius * xp.sin(angle),
+            *point_on_ring(constants, uniform[..., 2], uniform[..., 3]),
             *self.constant_columns(constants),
         )
 
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
         """Turn the joints."""
         max_step = self.constants(state).max_step
-        turn = namespace(action).clip(action, -1.0, 1.0)
-        return stack_columns(
-            state[..., 0] + max_step * turn[..., 0],
-            state[..., 1] + max_step * turn[..., 1],
-            *(state[..., i] for i in range(2, self.state_size)),
-        )
+        theta_1, theta_2, *rest = unstack_columns(state)
+        turn_1, turn_2 = (clip(column(action, i), -1.0, 1.0) for i in range(2))
+        return stack_columns(theta_1 + max_step * turn_1, theta_2 + max_step * turn_2, *rest)
 
     def joints(self, state: Array) -> tuple[Array, Array, Array, Array]:
         """Return x and y of the elbow, then of the tip, each `[...]` in metres."""
-        xp, constants = namespace(state), self.constants(state)
-        first, both = state[..., 0], state[..., 0] + state[..., 1]
-        elbow_x, elbow_y = constants.link_1 * xp.cos(first), constants.link_1 * xp.sin(first)
-        return (
-            elbow_x,
-            elbow_y,
-            elbow_x + constants.link_2 * xp.cos(both),
-            elbow_y + constants.link_2 * xp.sin(both),
-        )
+        return forward_kinematics(self.constants(state), state[..., 0], state[..., 1])
+
+    def target(self, state: Array) -> tuple[Array, Array]:
+        """Return x and y of the target, each `[...]` in metres."""
+        return state[..., 2], state[..., 3]
 
     def observation(self, state: Array) -> Array:
         """Return cos and sin of both angles, the target, and the vector from target to tip."""
         xp, constants = namespace(state), self.constants(state)
-        theta_1, theta_2, target_x, target_y = (state[..., i] for i in range(4))
+        theta_1, theta_2, target_x, target_y = unstack_columns(state)[:4]
         cos_1, sin_1, cos_2, sin_2 = xp.cos(theta_1), xp.sin(theta_1), xp.cos(theta_2), xp.sin(theta_2)
         # The second link's direction by the addition theorem: two trigonometric calls fewer than `joints`.
         tip_x = constants.link_1 * cos_1 + constants.link_2 * (cos_1 * cos_2 - sin_1 * sin_2)
@@ -106,7 +132,12 @@ class Arm(Task):
 
     def reward(self, observation: Array, action: Array, next_observation: Array) -> Array:
         """Return minus the distance from tip to target after the step [m]."""
-        return -norm(next_observation[..., 6], next_observation[..., 7])
+        return -norm(column(next_observation, 6), column(next_observation, 7))
+
+    def best_return(self, state: Array, steps: int) -> Array:
+        """Return the best known return, by search (`arm_optimum.reaching_bound` bounds it from above)."""
+        links = Links(self.params.link_1, self.params.link_2)
+        return np.array([reaching_return(links, row[:2], row[2:], self.params.max_step, steps) for row in state])
 
 
 class ArmEnv(TaskEnv):
@@ -140,7 +171,13 @@ class ArmEnv(TaskEnv):
     Truncated after 50 steps; never terminated.
 
     ## Arguments
-    `link_1=1.0`, `link_2=0.8`, `max_step=0.1`, `dtype="float32"`.
+    `link_1=1.0`, `link_2=0.8`, `max_step=0.1`, `dtype="float32"`; `randomize={"link_2": (0.6, 1.0)}` draws constants
+    at every start.
+
+    ## Optimum
+    Best known, about -13.5 on average over the starts: a lattice search through the start pose, polished by
+    continuous optimisation from several starts. On 100 starts it lies 0.05% below an upper bound by branch and bound
+    on average, and 0.84% at most.
 
     ## Version History
     v0: initial version.

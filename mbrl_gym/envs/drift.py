@@ -10,7 +10,7 @@ from gymnasium import spaces
 from scipy import special
 
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Optimum, Params, Task, namespace, stack_columns
+from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Optimum, Params, Task, clip, column, stack_columns
 
 __all__ = ["Drift", "DriftEnv", "DriftParams", "DriftVectorEnv"]
 
@@ -54,8 +54,8 @@ class Drift(Task):
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
         """Move by the action, the drift and the noise."""
         constants = self.constants(state)
-        move = namespace(action).clip(action[..., 0], -1.0, 1.0) * constants.max_step
-        position = state[..., 0] + move + constants.drift + constants.noise_std * noise.normal[..., 0]
+        move = clip(column(action, 0), -1.0, 1.0) * constants.max_step
+        position = column(state, 0) + move + constants.drift + constants.noise_std * column(noise.normal, 0)
         return stack_columns(position, *self.constant_columns(constants))
 
     def observation(self, state: Array) -> Array:
@@ -69,7 +69,7 @@ class Drift(Task):
 
     def reward(self, observation: Array, action: Array, next_observation: Array) -> Array:
         """Return minus the distance from the origin after the step."""
-        return -abs(next_observation[..., 0])
+        return -abs(column(next_observation, 0))
 
     def best_return(self, state: Array, steps: int) -> Array:
         """Return the best expected return, by dynamic programming on a grid of positions.

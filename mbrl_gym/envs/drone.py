@@ -9,7 +9,20 @@ import numpy as np
 from gymnasium import spaces
 
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Params, Task, namespace, norm, stack_columns
+from mbrl_gym.envs.task import (
+    Array,
+    Noise,
+    NoiseSizes,
+    Optimum,
+    Params,
+    Task,
+    clip,
+    column,
+    namespace,
+    norm,
+    stack_columns,
+    unstack_columns,
+)
 
 __all__ = ["Drone", "DroneEnv", "DroneParams", "DroneVectorEnv"]
 
@@ -37,6 +50,7 @@ class Drone(Task):
     scene = "drone"
     render_fps = 10
     nominal_steps = 100
+    optimum = Optimum("exact", "second-order cone program, solved to about 1e-5")
     initial_noise = NoiseSizes(uniform=3)
     transition_noise = NoiseSizes()
 
@@ -65,22 +79,22 @@ class Drone(Task):
 
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
         """Advance by one semi-implicit Euler step."""
-        xp, constants = namespace(state), self.constants(state)
+        constants, columns = self.constants(state), unstack_columns(state)
         dt = constants.dt
         gain = constants.max_acceleration * dt
         positions, velocities = [], []
         for axis in range(3):
-            thrust = xp.clip(action[..., axis], -1.0, 1.0)
-            velocity = xp.clip(state[..., 3 + axis] + gain * thrust, -self.max_speed, self.max_speed)
-            position = xp.clip(state[..., axis] + dt * velocity, -self.max_distance, self.max_distance)
+            thrust = clip(column(action, axis), -1.0, 1.0)
+            velocity = clip(columns[3 + axis] + gain * thrust, -self.max_speed, self.max_speed)
+            position = clip(columns[axis] + dt * velocity, -self.max_distance, self.max_distance)
             velocities.append(velocity)
             positions.append(position)
-        return stack_columns(*positions, *velocities, *(state[..., i] for i in range(6, self.state_size)))
+        return stack_columns(*positions, *velocities, *columns[6:])
 
     def observation(self, state: Array) -> Array:
         """Return target - p, v and p."""
-        p, v, target = ([state[..., 3 * k + axis] for axis in range(3)] for k in range(3))
-        return stack_columns(*(target[axis] - p[axis] for axis in range(3)), *v, *p)
+        p_x, p_y, p_z, v_x, v_y, v_z, x, y, z = unstack_columns(state)[:9]
+        return stack_columns(x - p_x, y - p_y, z - p_z, v_x, v_y, v_z, p_x, p_y, p_z)
 
     def state(self, observation: Array) -> Array:
         """Return p, v and the target."""
@@ -90,7 +104,16 @@ class Drone(Task):
 
     def reward(self, observation: Array, action: Array, next_observation: Array) -> Array:
         """Return minus the distance to the target after the step [m]."""
-        return -norm(next_observation[..., 0], next_observation[..., 1], next_observation[..., 2])
+        return -norm(*(column(next_observation, axis) for axis in range(3)))
+
+    def best_return(self, state: Array, steps: int) -> Array:
+        """Return the best return; the bounds on speed and position are taken not to bind."""
+        from mbrl_gym.envs.drone_optimum import shortest_distances
+
+        gain = self.params.max_acceleration * self.params.dt  # [m/s], the unit of v; that of p is gain * dt
+        unit = gain * self.params.dt
+        sums = [shortest_distances((row[:3] - row[6:9]) / unit, row[3:6] / gain, steps)[0] for row in state]
+        return -unit * np.array(sums, np.float64)
 
 
 class DroneEnv(TaskEnv):
@@ -124,7 +147,11 @@ class DroneEnv(TaskEnv):
     episode of 100 steps cannot reach.
 
     ## Arguments
-    `max_acceleration=1.0`, `dt=0.1`, `target_range=5.0`, `dtype="float32"`.
+    `max_acceleration=1.0`, `dt=0.1`, `target_range=5.0`, `dtype="float32"`;
+    `randomize={"max_acceleration": (0.5, 2.0)}` draws constants anew at every start.
+
+    ## Optimum
+    A second-order cone program, solved to about 1e-5 by CVXPY with Clarabel: `pip install "mbrl-gym[optimum]"`.
 
     ## Version History
     v0: initial version.

@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from mbrl_gym.envs.task import Array, Task, draw
+from mbrl_gym.envs.arrays import Arrays, make_arrays, with_masks
+from mbrl_gym.envs.task import Array, Task, copied, draw
 from mbrl_gym.errors import InvalidSettingError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class _TaskFace:
     metadata: dict[str, Any]
     render_mode: str | None
 
-    def _set_up(self, render_mode: str | None, width: int, height: int, params: dict[str, Any]) -> None:
+    def _set_up(self, task: Task, render_mode: str | None, width: int, height: int) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise InvalidSettingError(
                 f"render_mode must be None or one of {self.metadata['render_modes']}, but {render_mode!r} was given"
@@ -33,7 +34,7 @@ class _TaskFace:
         for name, value in (("width", width), ("height", height)):
             if not 16 <= value <= 8192:
                 raise InvalidSettingError(f"{name} must be between 16 and 8192 pixels, but {value} was given")
-        self.task = self.task_class(**params)
+        self.task = task
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": self.task.render_fps}
         self._size = (int(width), int(height))
@@ -65,7 +66,7 @@ class _TaskFace:
         task = self.task
         try:
             with np.errstate(over="ignore"):
-                state = np.asarray(given).astype(task.dtype)
+                state = _to_numpy(given).astype(task.dtype)
         except (TypeError, ValueError) as error:
             raise InvalidSettingError(f'options["state"] must be numbers, but {given!r} was given') from error
         if state.shape not in ((*batch, task.state_size), (task.state_size,)):
@@ -114,7 +115,7 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
     metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 20}  # noqa: RUF012
 
     def __init__(self, *, render_mode: str | None = None, width: int = 640, height: int = 480, **params: Any) -> None:
-        self._set_up(render_mode, width, height, params)
+        self._set_up(self.task_class(**params), render_mode, width, height)
         self.observation_space = self.task.published_space()
         self.action_space = self.task.action_space
         self._episode: Episode | None = None
@@ -136,7 +137,7 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
         if self.render_mode is not None:
             self._episode = self._new_episode(state)
             if self.render_mode == "human":
-                self.render()
+                self._draw_frame(self._episode)
         return self.task.publish(self._observation), _plain(self.task.drawn_constants(state))
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -157,10 +158,10 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
         info = _plain({**task.info(before, action, state), **task.drawn_constants(state)})
         self._state, self._observation = state, observation
         if self._episode is not None:
-            imagined = self._episode.imagined is not None
+            drawn = self._episode.drawn  # by a caller who sees to the pictures: one picture a step is enough
             self._episode.add(action, reward, state)
-            if self.render_mode == "human" and not imagined:
-                self.render()
+            if self.render_mode == "human" and not drawn:
+                self._draw_frame(self._episode)
         return task.publish(observation), reward, terminated, False, info
 
     def render(self) -> np.ndarray[Any, Any] | None:
@@ -170,19 +171,61 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
             return None
         if self._episode is None:
             raise gym.error.ResetNeeded("call reset() before render()")
+        self._episode.drawn = True
         return self._draw_frame(self._episode)
 
     def close(self) -> None:
         """Close the window, if there is one."""
         self._close_renderer()
 
-    def imagine(self, observations: Array | None) -> None:
-        """Draw these observations `[K, H, O]` over the next pictures, best plan first, until the next step.
+    @property
+    def dismissed(self) -> bool:
+        """Whether the user closed the window."""
+        return self._renderer is not None and self._renderer.dismissed
 
-        In mode "human", whoever calls this also calls `render`, since a step cannot draw the plan that follows it.
+    def imagine(self, plans: Array | None, particles: Array | None = None) -> None:
+        """Draw what an agent imagines over the next pictures: steps use it up, and the next call replaces it.
+
+        In mode "human" a step shows what is left of the plan that led to it, unless `render` has been called since the
+        last step: that picture shows the plan to come, and stands for the step.
+
+        Args:
+            plans: Observations `[K, H, O]` of the next H steps under K plans, best first; None draws nothing.
+            particles: Observations `[P, H, O]` that P model particles, or members of an ensemble, expect of the best
+                plan; their spread is drawn as its uncertainty.
+
+        Raises:
+            InvalidSettingError: Other shapes.
         """
         if self._episode is not None:
-            self._episode.imagined = observations
+            self._episode.imagine(plans, particles)
+
+    def locate(self, x: float, y: float) -> np.ndarray[Any, Any] | None:
+        """Return where in the world a point of the last picture [px] is, in the coordinates of the target.
+
+        None where there is no target to move, or no picture yet.
+        """
+        return None if self._renderer is None else self._renderer.locate(x, y)
+
+    def move_target(self, point: Array) -> Any:
+        """Move the target of the running episode towards a point, as far as the task allows; return the observation.
+
+        Raises:
+            InvalidSettingError: The task has no target of this many coordinates.
+            gymnasium.error.ResetNeeded: The environment was never reset.
+        """
+        columns = [i for i, name in enumerate(self.task.state_columns) if name.startswith(("target", "goal"))]
+        if self._state is None:
+            raise gym.error.ResetNeeded("call reset() before move_target()")
+        if not columns or np.shape(point) != (len(columns),):
+            raise InvalidSettingError(
+                f"{type(self.task).__name__} has a target of {len(columns)} coordinates, but {point!r} was given"
+            )
+        self._state = _moved_towards(self.task, self._state, columns, np.asarray(point, self.task.dtype))
+        self._observation = self.task.observation(self._state)
+        if self._episode is not None:
+            self._episode.states[-1] = self._state
+        return self.task.publish(self._observation)
 
     def get_state(self) -> dict[str, Any]:
         """Return everything that decides the future: `set_state` on a clone replays identically."""
@@ -205,8 +248,16 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
 class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
     """`num_envs` copies of a task in one array, stepped by the task's own batched functions.
 
+    With `xp=torch` everything is a tensor on `device`, and no step leaves it: `TaskVectorEnv(task, 4096, xp=torch,
+    device="cuda")`. What would have to wait for the device is then left out: `info["final_obs"]` holds the observations
+    of all rows (`info["_final_obs"]` says which ended), and elsewhere than on the CPU neither actions that are not
+    finite nor steps of rows that ended are refused. Gradients flow from rewards to actions that ask for them.
+
     Args:
+        task: The task; by default the class's own, with `params`.
         num_envs: Number N of copies.
+        xp: The module numpy, or the module torch.
+        device: Device of the tensors.
         max_episode_steps: Length at which episodes are truncated; -1 for never.
         autoreset_mode: When rows that ended start anew: "NextStep" (default), "SameStep" (the step returns the new
             episode's observation; the last one is in `info["final_obs"]`), or "Disabled" (by the caller, with
@@ -228,8 +279,11 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
 
     def __init__(
         self,
+        task: Task | None = None,
         num_envs: int = 1,
         *,
+        xp: Any = np,
+        device: Any = None,
         max_episode_steps: int = -1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
@@ -243,7 +297,8 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
             raise InvalidSettingError(
                 f"max_episode_steps must be at least 1, or -1 for no limit, but {max_episode_steps} was given"
             )
-        self._set_up(render_mode, width, height, params)
+        self._set_up(self._given_or_own(task, params), render_mode, width, height)
+        self._arrays: Arrays = make_arrays(self.task, xp, device)
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
         self._autoreset = _autoreset_mode(autoreset_mode)
@@ -252,9 +307,18 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
         self.single_action_space = self.task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._steps = np.zeros(num_envs, np.int64)
-        self._ended = np.zeros(num_envs, np.bool_)  # rows whose episode ended in the last step
+        self._steps = self._arrays.full(num_envs, 0)
+        self._ended = self._arrays.full(num_envs, False)  # rows whose episode ended in the last step
         self._episodes: list[Episode] = []
+
+    def _given_or_own(self, task: Task | None, params: dict[str, Any]) -> Task:
+        if task is None and hasattr(self, "task_class"):
+            return self.task_class(**params)
+        if not isinstance(task, Task):
+            raise InvalidSettingError(f"TaskVectorEnv needs a task, but {task!r} was given")
+        if params:
+            raise InvalidSettingError(f"{', '.join(params)}: these belong to the task that was given with them")
+        return task
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start new episodes. `info` holds randomised constants `[N]`.
@@ -274,15 +338,19 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
         chosen = None if given is None else self._start_state(given, (self.num_envs,))
         mask = self._reset_mask(options.get("reset_mask"))
         super().reset(seed=None if seed is None else int(seed))
+        self._arrays.seed(self.np_random, seed is not None)
+        rows = self._arrays.mask(mask)
         if mask.all():
-            self._state = self._initial(self.num_envs) if chosen is None else chosen
+            self._state = self._arrays.fresh_starts(rows) if chosen is None else self._arrays.state(chosen)
             self._observation = self.task.observation(self._state)
+        elif chosen is None:
+            self._restart(rows, self._arrays.fresh_starts(rows))
         else:
-            self._restart(mask, None if chosen is None else chosen[mask])
-        self._steps[mask] = 0
-        self._ended[mask] = False
+            self._restart(rows, self._arrays.chosen(rows, chosen))
+        self._steps = self._arrays.put(self._steps, rows, 0)
+        self._ended = self._arrays.put(self._ended, rows, False)
         if self.render_mode is not None:
-            self._log_starts(mask)
+            self._log_starts(rows)
         return self.task.publish(self._observation), self._constants_info()
 
     def step(
@@ -297,47 +365,44 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
         task, before, ended = self.task, self._state, self._ended
         if before is None:
             raise gym.error.ResetNeeded("call reset() before step()")
-        any_ended = bool(ended.any())
-        if any_ended and self._autoreset is AutoresetMode.DISABLED:
+        arrays, mode = self._arrays, self._autoreset
+        if mode is AutoresetMode.DISABLED and arrays.checks and bool(ended.any()):
             raise gym.error.ResetNeeded(
                 f"rows {np.flatnonzero(ended).tolist()} have ended: reset them with "
                 'reset(options={"reset_mask": mask})'
             )
-        actions = task.check_action(actions, (self.num_envs,))
-        noise = draw(self.np_random, (self.num_envs,), task.transition_noise, task.dtype)
-        state = task.transition(before, actions, noise)
+        actions = arrays.check_action(actions, self.num_envs)
+        state = task.transition(before, actions, arrays.draw(self.num_envs, task.transition_noise))
         observation = task.observation(state)
         reward = task.reward(self._observation, actions, observation)
         terminated = task.terminal(observation)
         self._steps += 1
-        if self.max_episode_steps > 0:
-            truncated = self._steps >= self.max_episode_steps
-        else:
-            truncated = np.zeros(self.num_envs, np.bool_)
-        info = _with_masks(task.info(before, actions, state), ~ended)
+        limit = self.max_episode_steps
+        truncated = self._steps >= limit if limit > 0 else arrays.full(self.num_envs, False)
+        info = with_masks(task.info(before, actions, state), ~ended)
         self._state, self._observation = state, observation
         if self._episodes:
             self._log_steps(actions, reward, ~ended)
 
-        if any_ended:  # NEXT_STEP: this step was the reset of these rows, and their action is ignored
-            self._restart(ended)
-            reward[ended] = 0.0
-            terminated[ended] = truncated[ended] = False
+        if mode is AutoresetMode.NEXT_STEP and arrays.any(ended):  # this step was these rows' reset, without an action
+            self._restart(ended, arrays.fresh_starts(ended))
+            reward = arrays.put(reward, ended, 0.0)
+            terminated, truncated = terminated & ~ended, truncated & ~ended
             if self._episodes:
                 self._log_starts(ended)
         info |= self._constants_info()
         ended = terminated | truncated
-        if self._autoreset is not AutoresetMode.SAME_STEP:
+        if mode is not AutoresetMode.SAME_STEP:
             self._ended = ended
-        elif ended.any():
-            info = _final_info(task, observation, info, ended)
-            self._restart(ended)
+        elif arrays.any(ended):
+            info = self._final_info(info, ended)
+            self._restart(ended, arrays.fresh_starts(ended))
             info |= self._constants_info()
             if self._episodes:
                 self._log_starts(ended)
         if self._episodes and self.render_mode == "human":
             self.render()
-        return task.publish(observation), reward, terminated, truncated, info
+        return task.publish(self._observation), reward, terminated, truncated, info
 
     def render(self) -> tuple[np.ndarray[Any, Any], ...] | None:
         """Return N pictures `[height, width, 3]` (uint8) in mode "rgb_array"; show the first in mode "human"."""
@@ -357,45 +422,55 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
 
     def get_state(self) -> dict[str, Any]:
         """Return everything that decides the future: `set_state` on a clone replays identically."""
+        self._arrays.seed(self.np_random, False)
         return {
-            "state": None if self._state is None else self._state.copy(),
-            "steps": self._steps.copy(),
-            "ended": self._ended.copy(),
-            "generator": self.np_random.bit_generator.state,
+            "state": None if self._state is None else copied(self._state),
+            "steps": copied(self._steps),
+            "ended": copied(self._ended),
+            "generator": self._arrays.get_generator(),
         }
 
     def set_state(self, snapshot: dict[str, Any]) -> None:
         """Restore what `get_state` returned."""
-        self.np_random.bit_generator.state = snapshot["generator"]
-        self._steps = np.array(snapshot["steps"], np.int64)
-        self._ended = np.array(snapshot["ended"], np.bool_)
+        self._arrays.seed(self.np_random, False)
+        self._arrays.set_generator(snapshot["generator"])
+        self._steps = copied(snapshot["steps"])
+        self._ended = copied(snapshot["ended"])
         state = snapshot["state"]
-        self._state = None if state is None else np.array(state, self.task.dtype)
+        self._state = None if state is None else self._arrays.state(state)
         self._observation = None if self._state is None else self.task.observation(self._state)
         self._episodes = []
         if self.render_mode is not None and self._state is not None:
-            self._log_starts(np.ones(self.num_envs, np.bool_))
+            self._log_starts(self._arrays.full(self.num_envs, True))
 
     def _constants_info(self) -> dict[str, Any]:
         """Return the randomised constants of the running episodes."""
-        return _with_masks(self.task.drawn_constants(self._state), np.ones(self.num_envs, np.bool_))
+        if not self.task.randomize:
+            return {}
+        return with_masks(self.task.drawn_constants(self._state), self._arrays.full(self.num_envs, True))
 
-    def _initial(self, rows: int) -> Array:
-        return self.task.initial(draw(self.np_random, (rows,), self.task.initial_noise, self.task.dtype))
+    def _final_info(self, info: dict[str, Any], ended: Array) -> dict[str, Any]:
+        """Move what belongs to the episodes that ended to `final_obs` and `final_info`."""
+        values = {name: value for name, value in info.items() if not name.startswith("_")}
+        return {
+            "final_obs": self._arrays.final_observations(self._observation, ended),
+            "_final_obs": copied(ended),
+            "final_info": with_masks(values, ended),
+            "_final_info": copied(ended),
+            **with_masks(values, ~ended),
+        }
 
-    def _restart(self, mask: Array, state: Array | None = None) -> None:
-        """Put the rows of `mask` at a start, within the arrays of the running step."""
-        assert self._state is not None
-        assert self._observation is not None
-        state = self._initial(int(mask.sum())) if state is None else state
-        self._state[mask] = state
-        self._observation[mask] = self.task.observation(state)
-        self._steps[mask] = 0
+    def _restart(self, mask: Array, starts: Array) -> None:
+        """Put the rows of `mask` at starts; NumPy writes into the arrays of the running step."""
+        put = self._arrays.put
+        self._state = put(self._state, mask, starts)
+        self._observation = put(self._observation, mask, self.task.observation(starts))
+        self._steps = put(self._steps, mask, 0)
 
     def _reset_mask(self, given: Any) -> Array:
         if given is None:
             return np.ones(self.num_envs, np.bool_)
-        mask = np.asarray(given)
+        mask = _to_numpy(given)
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
             raise InvalidSettingError(
                 f'options["reset_mask"] must be {self.num_envs} booleans, at least one of them True, '
@@ -406,16 +481,22 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
         return mask
 
     def _log_starts(self, mask: Array) -> None:
-        assert self._state is not None
+        states = self._arrays.to_numpy(self._state)
         if not self._episodes:
-            self._episodes = [self._new_episode(row) for row in self._state]
-        for row in np.flatnonzero(mask):
-            self._episodes[row] = self._new_episode(self._state[row])
+            self._episodes = [self._new_episode(state) for state in states]
+        for row in np.flatnonzero(self._arrays.to_numpy(mask)):
+            self._episodes[row] = self._new_episode(states[row])
 
     def _log_steps(self, actions: Array, reward: Array, mask: Array) -> None:
-        assert self._state is not None
-        for row in np.flatnonzero(mask):
-            self._episodes[row].add(actions[row], float(reward[row]), np.array(self._state[row]))
+        to_numpy = self._arrays.to_numpy
+        states, actions, reward = to_numpy(self._state), to_numpy(actions), to_numpy(reward)
+        for row in np.flatnonzero(to_numpy(mask)):
+            self._episodes[row].add(actions[row], float(reward[row]), np.array(states[row]))
+
+
+def _to_numpy(given: Any) -> np.ndarray[Any, Any]:
+    """Return what the caller gave, tensors included, as an array."""
+    return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
 
 
 def _autoreset_mode(given: AutoresetMode | str) -> AutoresetMode:
@@ -427,31 +508,18 @@ def _autoreset_mode(given: AutoresetMode | str) -> AutoresetMode:
     )
 
 
-def _with_masks(info: dict[str, Array], mask: Array) -> dict[str, Any]:
-    """Pair every entry with the mask of the rows that have it, as Gymnasium's vector environments do."""
-    paired: dict[str, Any] = {}
-    for name, values in info.items():
-        paired[name] = np.where(mask, values, np.zeros_like(values))
-        paired[f"_{name}"] = mask.copy()
-    return paired
+def _moved_towards(task: Task, state: Array, columns: list[int], point: Array) -> Array:
+    """Return the state with columns as close to `point` as the task allows on a straight way, by bisection."""
+    start, reached, share, step = state[columns], state, 0.0, 1.0
+    while share < 1.0 and step > 1e-9:
+        moved = state.copy()
+        moved[columns] = start + (share + step) * (point - start)
+        if np.isfinite(moved).all() and task.allows(moved):
+            reached, share = moved, share + step
+        step /= 2
+    return reached
 
 
 def _plain(info: dict[str, Array]) -> dict[str, Any]:
     """Return the values of one row as Python numbers."""
     return {name: value.item() for name, value in info.items()}
-
-
-def _final_info(task: Task, observation: Array, info: dict[str, Any], ended: Array) -> dict[str, Any]:
-    """Move what belongs to the episodes that ended to `final_obs` and `final_info`."""
-    final_obs = np.full(len(ended), None, dtype=object)
-    for row in np.flatnonzero(ended):
-        final_obs[row] = task.publish(observation[row])
-    names = [name for name in info if not name.startswith("_")]
-    values = {name: info[name] for name in names}
-    return {
-        "final_obs": final_obs,
-        "_final_obs": ended.copy(),
-        "final_info": _with_masks(values, ended),
-        "_final_info": ended.copy(),
-        **_with_masks(values, ~ended),
-    }

@@ -300,7 +300,7 @@ def test_envs_lists_every_environment(width: int) -> None:
     done = call("envs", width=width)
     assert done.exit_code == 0
     for env_id in mbrl_gym.env_ids():
-        assert re.search(rf"^ *{env_id} +Box.* {gym.spec(env_id).max_episode_steps:,} *$", done.stdout, re.MULTILINE)
+        assert re.search(rf"^ *{env_id} +(Box|Dict).* {gym.spec(env_id).max_episode_steps:,} *$", done.stdout, re.MULTILINE)
     text = " ".join(done.stdout.split())
     assert "A two-link arm in the plane reaches for a target." in text
     assert "Optimum: Computed by dynamic programming" in text

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from agent_toys import native
+from gymnasium import spaces
 from numpy.testing import assert_array_equal
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
@@ -73,7 +74,8 @@ def test_other_autoreset_modes_are_refused(mode):
 @pytest.mark.parametrize("env_id", mbrl_gym.env_ids())
 def test_ppo_trains_on_arrays(env_id):
     environment = VecMonitor(native(env_id, 8, max_episode_steps=10))
-    agent = PPO("MlpPolicy", environment, n_steps=16, batch_size=64, seed=0).learn(256)
+    policy = "MultiInputPolicy" if isinstance(environment.observation_space, spaces.Dict) else "MlpPolicy"
+    agent = PPO(policy, environment, n_steps=16, batch_size=64, seed=0).learn(256)
     assert len(agent.ep_info_buffer) > 0
     assert {int(episode["l"]) for episode in agent.ep_info_buffer} == {10}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
 import mbrl_gym
-from mbrl_gym.envs import gym_env
+from mbrl_gym.envs import arrays, gym_env
 from mbrl_gym.envs.task import Noise, NoiseSizes, Task
 
 
@@ -70,4 +70,5 @@ def fixed_noise(monkeypatch: pytest.MonkeyPatch) -> None:
         normal, uniform = (np.linspace(0.3, 0.7, size, dtype=dtype) for size in sizes)
         return Noise(*(np.broadcast_to(row, (*batch, row.size)).copy() for row in (normal, uniform)))
 
-    monkeypatch.setattr(gym_env, "draw", fixed)
+    for module in (gym_env, arrays):
+        monkeypatch.setattr(module, "draw", fixed)

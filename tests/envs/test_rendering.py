@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -17,9 +18,11 @@ import pytest
 from gymnasium.wrappers import AddRenderObservation, RecordVideo
 
 import mbrl_gym
-from mbrl_gym.envs.rendering import Episode, Renderer
+from mbrl_gym.envs import draw
+from mbrl_gym.envs.rendering import Episode, Imagined, Renderer
 from mbrl_gym.envs.rendering.bandit import statistics
 from mbrl_gym.envs.rendering.layout import ticks
+from mbrl_gym.errors import InvalidSettingError
 
 IDS = mbrl_gym.env_ids()
 PLANNED = [name for name in IDS if "Bandit" not in name]  # scenes that draw imagined observations
@@ -152,30 +155,178 @@ def test_pictures_follow_the_parameters(name: str, params: dict[str, float]) -> 
 @pytest.mark.parametrize("name", PLANNED)
 def test_imagined_observations_are_drawn(name: str) -> None:
     env = make(name, (320, 240))
-    observation, _ = env.reset(seed=1)
+    env.reset(seed=1)
     task: Any = env.unwrapped.task
     state = env.unwrapped.get_state()["state"]
     episode = Episode(task, [state], [], [])
     renderer = Renderer("rgb_array", (320, 240), 10)
     without = renderer.draw(episode)
     np.testing.assert_array_equal(without, env.render())
-    episode.imagined = observation + np.linspace(0.0, 1.5, 12)[None, :, None] * np.array([1, -1])[:, None, None]
+    now = task.observation(state)
+    plans = now + np.linspace(0.0, 0.5, 12)[:, None] * np.random.default_rng(0).normal(size=(2, 1, len(now)))
+    episode.imagine(plans)
     drawn = renderer.draw(episode)
     assert (drawn != without).any()
-    episode.imagined = episode.imagined[::-1]  # the other plan is the best one
+    episode.imagine(plans[::-1])  # the other plan is the best one
     assert (renderer.draw(episode) != drawn).any()
-    episode.add(np.zeros(env.action_space.shape), 0.0, state)
-    assert episode.imagined is None
+    env.unwrapped.imagine(plans)
+    np.testing.assert_array_equal(env.render(), drawn)
+    env.unwrapped.imagine(None)
+    np.testing.assert_array_equal(env.render(), without)
+
+
+@pytest.mark.parametrize("name", PLANNED)
+@pytest.mark.parametrize("size", [(64, 64), (320, 240)])
+def test_the_spread_of_the_particles_is_drawn(name: str, size: tuple[int, int]) -> None:
+    """The more the particles differ, the more is tinted."""
+    env = make(name, size)
+    env.reset(seed=1)
+    now = env.unwrapped.task.observation(env.unwrapped.get_state()["state"]).astype(np.float64)
+    plan = now + np.linspace(0.0, 0.3, 10)[None, :, None]
+    apart = np.random.default_rng(0).normal(size=(6, 10, len(now)))
+    images = []
+    for scale in (0.0, 0.1, 0.3):
+        env.unwrapped.imagine(plan, plan + scale * apart)
+        images.append(env.render().astype(int))
+    tinted = [np.abs(image - images[0]).sum() for image in images]
+    assert tinted[0] < tinted[1] < tinted[2]
+
+
+@pytest.mark.parametrize("shape", [(12, 8), (0, 12, 8), (2, 0, 8), (2, 12, 7)])
+def test_imagined_observations_of_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    env = make("mbrl/Arm-v0")
+    env.reset(seed=0)
+    with pytest.raises(InvalidSettingError, match=r"plans must have shape \(number, steps, 8\)"):
+        env.unwrapped.imagine(np.zeros(shape))
+    with pytest.raises(InvalidSettingError, match="particles must have shape"):
+        env.unwrapped.imagine(np.zeros((1, 3, 8)), np.zeros(shape))
+
+
+def test_steps_use_an_imagined_plan_up() -> None:
+    plans, particles = np.arange(24.0).reshape(2, 3, 4), np.arange(36.0).reshape(3, 3, 4)
+    rest = Imagined(plans, particles).rest()
+    assert rest is not None
+    np.testing.assert_array_equal(rest.plans, plans[:, 1:])
+    np.testing.assert_array_equal(rest.particles, particles[:, 1:])
+    last = Imagined(plans[:, :2]).rest()
+    assert last is not None
+    assert last.particles is None
+    assert last.rest() is None
+
+
+def test_an_accurate_plan_stays_where_it_is_while_the_arm_follows_it() -> None:
+    env = make("mbrl/Arm-v0", (320, 240))
+    env.reset(seed=2)
+    task = env.unwrapped.task
+    states, action = [env.unwrapped.get_state()["state"]], np.array([1.0, -1.0], np.float32)
+    for _ in range(6):
+        states.append(
+            task.transition(states[-1], action, draw(np.random.default_rng(0), (), task.transition_noise, task.dtype))
+        )
+    env.unwrapped.imagine(task.observation(np.stack(states[1:]))[None])
+    for done in range(1, 7):
+        env.step(action)
+        kept = env.render()
+        env.unwrapped.imagine(task.observation(np.stack(states[1 + done :]))[None] if done < 6 else None)
+        np.testing.assert_array_equal(env.render(), kept)
+
+
+@pytest.mark.parametrize("name", [name for name in PLANNED if "Drift" not in name and "Cart" not in name])
+def test_the_mouse_finds_the_target_and_moves_it(name: str) -> None:
+    """Where the target is dragged to, there the picture shows it."""
+    env = make(name, (640, 480))
+    env.reset(seed=4)
+    env.render()
+    assert env.unwrapped.dismissed is False
+    size = len(env.unwrapped.locate(320.0, 240.0))
+    pixel = np.array([300.0, 200.0])
+    point = env.unwrapped.locate(*pixel)
+    observation = env.unwrapped.move_target(point)
+    assert env.observation_space.contains(observation)
+    image = env.render().astype(int)
+    np.testing.assert_allclose(env.unwrapped.locate(*pixel), point, atol=1e-5)
+    target = _target(env)
+    np.testing.assert_allclose(target, point, atol=2e-3 * size)
+    red, blue = image[..., 0], image[..., 2]
+    near = np.argwhere((red - blue > 130) & (image[..., 1] < 140))[:, ::-1]  # pure orange
+    assert np.hypot(*(near - pixel).T).min() < 12
+    # Far out the target stops at what the task allows.
+    env.unwrapped.move_target(1e3 * np.ones(size))
+    assert env.unwrapped.task.allows(env.unwrapped.get_state()["state"])
+    assert np.abs(_target(env)).max() < 20
+    assert (_target(env) > target).all()
+
+
+def _target(env: gym.Env[Any, Any]) -> np.ndarray:
+    """Return the target's coordinates."""
+    task, state = env.unwrapped.task, env.unwrapped.get_state()["state"]
+    columns = [i for i, name in enumerate(task.state_columns) if name.startswith(("target", "goal"))]
+    return state[columns].astype(np.float64)
+
+
+def test_tasks_without_a_target_refuse_to_move_it() -> None:
+    env = make("mbrl/Drift-v0")
+    with pytest.raises(gym.error.ResetNeeded):
+        env.unwrapped.move_target([1.0])
+    env.reset(seed=0)
+    env.render()
+    assert env.unwrapped.locate(3.0, 3.0) is None
+    with pytest.raises(InvalidSettingError, match="target of 0 coordinates"):
+        env.unwrapped.move_target([1.0])
+    arm = make("mbrl/Arm-v0")
+    arm.reset(seed=0)
+    with pytest.raises(InvalidSettingError, match="target of 2 coordinates"):
+        arm.unwrapped.move_target([1.0, 2.0, 3.0])
+
+
+def test_move_target_keeps_the_running_episode() -> None:
+    env = make("mbrl/Arm-v0")
+    env.reset(seed=0)
+    before = env.unwrapped.get_state()["state"].copy()
+    env.unwrapped.move_target([0.5, 0.25])
+    after = env.unwrapped.get_state()["state"]
+    np.testing.assert_array_equal(after, np.float32([*before[:2], 0.5, 0.25]))
+    reward = env.step(np.zeros(2, np.float32))[1]
+    tip = np.array(env.unwrapped.task.joints(after)[2:])
+    assert reward == pytest.approx(-np.hypot(*(tip - [0.5, 0.25])), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "constant", "low", "high"),
+    [
+        ("mbrl/Arm-v0", "link_2", 0.3, 0.8),
+        ("mbrl/ArmTorque-v0", "link_1", 0.4, 1.0),
+        ("mbrl/CartPoleContinuous-v0", "half_length", 0.2, 0.5),
+        ("mbrl/Drift-v0", "drift", -0.5, 0.1),
+    ],
+)
+def test_pictures_show_the_drawn_constants(name: str, constant: str, low: float, high: float) -> None:
+    """The same start under another drawn constant is another picture, and equals that of a fixed constant's task."""
+    env = make(name, (320, 240), randomize={constant: (low, high)})
+    own = env.unwrapped.task.state_size - 1
+    images = []
+    env.reset(seed=3)
+    state = env.unwrapped.get_state()["state"].copy()
+    for value in (low, high):
+        state[own] = value
+        env.reset(options={"state": state})
+        images.append(env.render())
+    assert (images[0] != images[1]).any()
+    fixed = make(name, (320, 240), **{constant: high})
+    fixed.reset(options={"state": state[:own]})
+    np.testing.assert_array_equal(images[1], fixed.render())
 
 
 @pytest.mark.parametrize("name", PLANNED)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1e300])
 def test_diverging_models_can_be_drawn(name: str, bad: float) -> None:
     env = make(name)
-    observation, _ = env.reset(seed=1)
-    imagined = np.tile(observation.astype(np.float64), (3, 5, 1))
+    env.reset(seed=1)
+    state = env.unwrapped.get_state()["state"]
+    imagined = np.tile(env.unwrapped.task.observation(state).astype(np.float64), (3, 5, 1))
     imagined[0, 2:] = imagined[1] = bad
-    episode = Episode(env.unwrapped.task, [env.unwrapped.get_state()["state"]], [], [], imagined)
+    episode = Episode(env.unwrapped.task, [state], [], [])
+    episode.imagine(imagined, imagined + 0.1 * np.arange(3)[:, None, None])
     assert Renderer("rgb_array", (64, 64), 10).draw(episode) is not None
 
 
@@ -329,16 +480,17 @@ pygame.event.post(pygame.Event(pygame.KEYDOWN, key=pygame.K_a))
 pygame.event.post(pygame.Event(pygame.WINDOWCLOSE, window=shown(other)))
 one.step(np.ones(2, np.float32))
 assert shown(one) is not None and shown(other) is None
+assert other.unwrapped.dismissed and not one.unwrapped.dismissed
 assert pygame.event.peek(pygame.KEYDOWN)
 other.step(np.ones(2, np.float32))
 assert shown(other) is None
 pygame.event.post(pygame.Event(pygame.QUIT))
 for _ in range(3):
     one.step(np.ones(2, np.float32))
-    assert shown(one) is None
+    assert shown(one) is None and one.unwrapped.dismissed
 one.close()
 one.reset(seed=0)
-assert shown(one) is not None
+assert shown(one) is not None and not one.unwrapped.dismissed
 pygame.quit()
 one.reset(seed=0)
 assert shown(one).get_surface().get_size() == (320, 240)
@@ -364,3 +516,35 @@ seconds, frames = time.perf_counter() - start, 10  # a step shows a frame of its
 print(0.8 * frames / env.metadata["render_fps"] < seconds)
 """
     assert run(script, SDL_VIDEODRIVER="dummy") == "True"
+
+
+# The gallery ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gallery() -> Any:
+    """The script that writes the gallery."""
+    path = Path(mbrl_gym.__file__).parents[1] / "docs" / "gallery.py"
+    spec = importlib.util.spec_from_file_location("gallery_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_gallery_shows_every_environment(gallery: Any, name: str) -> None:
+    page = (gallery.FOLDER / "gallery.md").read_text(encoding="utf-8")
+    assert page.count(f"## {name}\n") == 1
+    file = gallery.picture_of(name)
+    assert f"![{name}]({file.relative_to(gallery.FOLDER).as_posix()})" in page
+    image = pygame.image.load(file)
+    assert image.get_size() == (640, 480)
+    assert len(np.unique(pygame.surfarray.array2d(image.convert_alpha(pygame.Surface((1, 1), 0, 32))))) > 50
+
+
+def test_the_gallery_is_as_its_script_writes_it(gallery: Any) -> None:
+    assert (gallery.FOLDER / "gallery.md").read_text(encoding="utf-8") == gallery.page()
+    shown = {gallery.picture_of(name) for name in IDS}
+    assert set((gallery.FOLDER / "gallery").glob("*.png")) == shown

@@ -10,7 +10,7 @@ try:
 except ImportError as error:
     raise gym.error.DependencyNotInstalled('pictures of the tasks need pygame: pip install "pygame-ce"') from error
 
-from mbrl_gym.envs.rendering.episode import Episode
+from mbrl_gym.envs.rendering.episode import Episode, Imagined
 from mbrl_gym.envs.rendering.renderer import Renderer
 
-__all__ = ["Episode", "Renderer"]
+__all__ = ["Episode", "Imagined", "Renderer"]

@@ -24,6 +24,9 @@ LEGEND = (
 )
 
 
+DRIFT_STEPS = 200  # over which means that move leave a shade
+
+
 class Statistics(NamedTuple):
     """What the pulls so far say."""
 
@@ -44,9 +47,11 @@ def statistics(actions: list[Any], rewards: list[float], arms: int) -> Statistic
 
 def draw(canvas: Canvas, episode: Episode) -> None:
     """Draw a chart of the means above a chart of the pulls."""
-    box = draw_frame(canvas, episode, LEGEND)
-    arms = int(episode.task.params.arms)
-    truth = np.asarray(episode.states[-1][:arms], np.float64)
+    task: Any = episode.task
+    arms = int(task.arms)
+    truth = np.asarray(task.means(np.stack([episode.states[-1], episode.states[-DRIFT_STEPS - 1 :][0]])), np.float64)
+    moved = (*LEGEND, Entry(f"{DRIFT_STEPS} pulls ago", "bar", mix(TARGET, 0.25, PANEL)))
+    box = draw_frame(canvas, episode, moved if (truth[0] != truth[1]).any() else LEGEND)
     stats = statistics(episode.actions, episode.rewards, arms)
     last = int(episode.actions[-1]) if episode.actions else -1
     label = 2.0 * canvas.text_size  # room for the numbers at the left
@@ -59,9 +64,9 @@ def draw(canvas: Canvas, episode: Episode) -> None:
 
 
 def _draw_means(canvas: Canvas, box: Box, stats: Statistics, truth: np.ndarray[Any, Any], last: int) -> None:
-    """Draw bars of the sample means with whiskers, and the hidden means `[k]`."""
+    """Draw bars of the sample means with whiskers, and the hidden means now and a while ago, `[2, k]`."""
     low, high = _scale(stats, truth)
-    axes = Axes(box, (-0.5, len(truth) - 0.5), (low, high))
+    axes = Axes(box, (-0.5, truth.shape[1] - 0.5), (low, high))
     _draw_scale(canvas, axes, low, high)
     width = 0.66 * axes.x_scale
     zero, tops = axes.y(0.0), axes.y(stats.means)
@@ -74,10 +79,22 @@ def _draw_means(canvas: Canvas, box: Box, stats: Statistics, truth: np.ndarray[A
                 min(3 * canvas.unit, width / 4),
             )
         canvas.lines([(box.left, zero), (box.right, zero)], AXIS, max(1.5 * canvas.unit, 1.0))
-        half = 0.46 * axes.x_scale
-        for x, y in axes.points(np.arange(len(truth)), truth).tolist():
-            canvas.bar((x - half, y), (x + half, y), TARGET, max(3 * canvas.unit, 1.5))
+    _draw_truth(canvas, axes, truth)
+    with canvas.clip(box):
         _draw_whiskers(canvas, axes, stats)
+
+
+def _draw_truth(canvas: Canvas, axes: Axes, truth: np.ndarray[Any, Any]) -> None:
+    """Draw the hidden means now, and shades from where they were."""
+    half, (now, before) = 0.46 * axes.x_scale, axes.y(truth).tolist()
+    places = axes.x(np.arange(truth.shape[1])).tolist()
+    if now != before:
+        with canvas.tint(axes.box):
+            for x, y, old in zip(places, now, before, strict=True):
+                canvas.panel(Box(x - half, min(y, old), x + half, max(y, old)), mix(TARGET, 0.25, PANEL))
+    with canvas.clip(axes.box):
+        for x, y in zip(places, now, strict=True):
+            canvas.bar((x - half, y), (x + half, y), TARGET, max(3 * canvas.unit, 1.5))
 
 
 def _scale(stats: Statistics, truth: np.ndarray[Any, Any]) -> tuple[float, float]:

@@ -6,7 +6,7 @@ Points are `[..., 2]` in pixels of the finished picture: x to the right, y downw
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -43,6 +43,8 @@ class Canvas:
         self._large = pygame.Surface((width * self._zoom, height * self._zoom), 0, 32)
         self._surface = pygame.Surface(size, 0, 32)
         self._limit = min(4 * self._zoom * max(size), 32_000)  # gfxdraw counts in 16 bits
+        self._film: pygame.Surface | None = None  # made when a scene first tints
+        self._backdrop: tuple[Any, pygame.Surface] | None = None  # key, picture
         self._texts: list[tuple[pygame.Surface, tuple[int, int]]] = []
 
     def clear(self) -> None:
@@ -78,17 +80,39 @@ class Canvas:
     @contextmanager
     def clip(self, box: Box) -> Iterator[None]:
         """Draw shapes within `box` only."""
-        zoom = self._zoom
-        self._large.set_clip(
-            pygame.Rect(
-                round(box.left * zoom),
-                round(box.top * zoom),
-                round(box.width * zoom),
-                round(box.height * zoom),
-            )
-        )
+        self._large.set_clip(self._area(box))
         yield
         self._large.set_clip(None)
+
+    def _area(self, box: Box) -> pygame.Rect:
+        zoom = self._zoom
+        return pygame.Rect(
+            round(box.left * zoom), round(box.top * zoom), round(box.width * zoom), round(box.height * zoom)
+        )
+
+    def backdrop(self, box: Box, key: Any, paint: Callable[[], None]) -> None:
+        """Fill the box with what `paint` draws (no texts), or with what it drew the last time under the same key."""
+        area = self._area(box)
+        if self._backdrop is None or self._backdrop[0] != (box, key):
+            with self.clip(box):
+                paint()
+            self._backdrop = (box, key), self._large.copy()
+        else:
+            self._large.blit(self._backdrop[1], area, area)
+
+    @contextmanager
+    def tint(self, box: Box) -> Iterator[None]:
+        """Draw shapes within `box` like coloured glass: what lies below shows through, and overlaps are no darker."""
+        if self._film is None:
+            self._film = pygame.Surface(self._large.get_size(), 0, 32)
+        area = self._area(box).clip(self._large.get_rect())
+        self._large, self._film = self._film, self._large
+        self._large.fill((255, 255, 255), area)
+        self._large.set_clip(area)
+        yield
+        self._large.set_clip(None)
+        self._large, self._film = self._film, self._large
+        self._large.blit(self._film, area, area, pygame.BLEND_RGB_MULT)
 
     def lines(self, points: Points, color: Color, width: float = 1.0) -> None:
         """Draw a path through points `[M, 2]`."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from mbrl_gym.envs.rendering.canvas import Canvas
 from mbrl_gym.envs.rendering.episode import Episode
-from mbrl_gym.envs.rendering.hud import PLAN, Entry, draw_frame
+from mbrl_gym.envs.rendering.hud import Entry, draw_frame
 from mbrl_gym.envs.rendering.layout import Axes, Box, ticks
+from mbrl_gym.envs.rendering.overlay import draw_band, draw_plans
 from mbrl_gym.envs.rendering.palette import ACCENT, AXIS, BODY, GRID, PANEL, TARGET, mix
 
 __all__ = ["draw"]
@@ -26,13 +27,14 @@ PAST_STEPS = 50
 
 def draw(canvas: Canvas, episode: Episode) -> None:
     """Draw the line, the walker, the last PAST_STEPS steps below it and the imagined ones above."""
-    box = draw_frame(canvas, episode, LEGEND if episode.imagined is None else (*LEGEND, PLAN))
-    past = np.array([state[0] for state in episode.states[-PAST_STEPS - 1 :]], np.float64)
+    box = draw_frame(canvas, episode, LEGEND)
+    past = episode.past(PAST_STEPS)[:, 0]
     axes = _axes(canvas, box, episode, past)
+    now = axes.point(past[-1], 0.0)
     _draw_ground(canvas, axes)
+    draw_band(canvas, axes.box, episode.imagined, now, lambda o: _ahead(axes, o))
+    draw_plans(canvas, axes.box, episode.imagined, now, lambda o: _ahead(axes, o))
     with canvas.clip(axes.box):
-        if episode.imagined is not None:
-            _draw_imagined(canvas, axes, np.asarray(episode.imagined)[..., 0], past[-1])
         steps_ago = np.arange(len(past))[::-1]
         canvas.trail(axes.points(past, -steps_ago), ACCENT, max(2.5 * canvas.unit, 1.5), PANEL)
     _draw_walker(canvas, axes, past[-1])
@@ -42,8 +44,8 @@ def draw(canvas: Canvas, episode: Episode) -> None:
 
 def _axes(canvas: Canvas, box: Box, episode: Episode, past: np.ndarray[Any, Any]) -> Axes:
     """Return x against steps from now; the range widens for a walker that is far out."""
-    params = episode.task.params
-    reach = 1.12 * max(params.start_range, 2.0 * params.max_step, float(np.abs(past).max()))
+    task = episode.task
+    reach = 1.12 * max(task.highest("start_range"), 2.0 * task.highest("max_step"), float(np.abs(past).max()))
     line = canvas.text_size
     chart = box._replace(left=box.left + 2.0 * line, bottom=box.bottom - 1.6 * line)
     share = 0.62  # of the height lies below the line
@@ -75,14 +77,12 @@ def _draw_ground(canvas: Canvas, axes: Axes) -> None:
     canvas.bar((box.left, line), (box.right, line), AXIS, max(3 * unit, 1.5))
 
 
-def _draw_imagined(canvas: Canvas, axes: Axes, plans: np.ndarray[Any, Any], now: float) -> None:
-    """Draw imagined positions `[K, H]` upwards from the line, the best plan strongly."""
-    horizon = plans.shape[1]
+def _ahead(axes: Axes, observation: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the picture's points of H steps `[..., H, 1]`, upwards from the line."""
+    horizon = observation.shape[-2]
     room = (axes.y(0.0) - axes.box.top) / axes.y_scale
-    ahead = np.arange(horizon + 1) * min(1.0, 0.95 * room / horizon)
-    for k in range(len(plans) - 1, -1, -1):
-        path = axes.points(np.concatenate([[now], plans[k]]), ahead)
-        canvas.lines(path, mix(ACCENT, 0.25 if k else 0.9, PANEL), max((1.2 if k else 2.5) * canvas.unit, 1.0))
+    steps = np.arange(1, horizon + 1) * min(1.0, 0.95 * room / horizon)
+    return axes.points(observation[..., 0], np.broadcast_to(steps, observation.shape[:-1]))
 
 
 def _draw_walker(canvas: Canvas, axes: Axes, x: float) -> None:
@@ -95,9 +95,9 @@ def _draw_walker(canvas: Canvas, axes: Axes, x: float) -> None:
 
 def _draw_arrows(canvas: Canvas, axes: Axes, episode: Episode, x: float) -> None:
     """Draw the last action and the drift above the walker, both in units of the largest step."""
-    params, unit = episode.task.params, canvas.unit
+    constants, unit = episode.constants, canvas.unit
     longest = 0.2 * axes.box.width
-    shares = [(params.drift / params.max_step, BODY, 44)]
+    shares = [(float(constants.drift / constants.max_step), BODY, 44)]
     if episode.actions:
         shares.append((float(np.clip(episode.actions[-1][0], -1, 1)), ACCENT, 26))
     for share, color, height in shares:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from mbrl_gym.envs.task import Array, Task
+from mbrl_gym.errors import InvalidSettingError
 
-__all__ = ["Episode"]
+__all__ = ["Episode", "Imagined"]
+
+
+class Imagined(NamedTuple):
+    """What an agent expects of its plans, from the present state on."""
+
+    plans: Array  # [K, H, O] observations, best plan first
+    particles: Array | None = None  # [P, H, O] what each of P particles, or members, expects of the best plan
+
+    def rest(self) -> Imagined | None:
+        """Return what is left after a step, or None."""
+        if self.plans.shape[1] < 2:
+            return None
+        return Imagined(self.plans[:, 1:], None if self.particles is None else self.particles[:, 1:])
 
 
 @dataclass
@@ -18,11 +34,37 @@ class Episode:
     states: list[Array]  # T + 1 arrays [S]; the last one is now
     actions: list[Any]  # T actions, [A] or an integer
     rewards: list[float]  # T rewards
-    imagined: Array | None = None  # [K, H, O] observations that an agent imagines from now on, best plan first
+    imagined: Imagined | None = None  # of the last decision that was shown
+    drawn: bool = False  # whether somebody asked for a picture of the present state
 
     def add(self, action: Any, reward: float, state: Array) -> None:
-        """Append a step."""
+        """Append a step; what remains of the imagined steps stays."""
         self.actions.append(action)
         self.rewards.append(reward)
         self.states.append(state)
-        self.imagined = None
+        self.imagined = None if self.imagined is None else self.imagined.rest()
+        self.drawn = False
+
+    def imagine(self, plans: Array | None, particles: Array | None = None) -> None:
+        """Take what an agent imagines from the present state on (see `Imagined`), or None.
+
+        Raises:
+            InvalidSettingError: Other shapes.
+        """
+        width = self.task.observation_space.shape[0]
+        for name, array in (("plans", plans), ("particles", particles)):
+            shape = (1, 1, width) if array is None else np.shape(array)
+            if len(shape) != 3 or shape[2] != width or 0 in shape:
+                raise InvalidSettingError(
+                    f"imagined {name} must have shape (number, steps, {width}), but {shape} was given"
+                )
+        self.imagined = None if plans is None else Imagined(plans, particles)
+
+    def past(self, steps: int) -> np.ndarray[Any, Any]:
+        """Return the states `[T, S]` (float64) of the last steps, at most, up to now."""
+        return np.array(self.states[-steps - 1 :], np.float64)
+
+    @property
+    def constants(self) -> Any:
+        """The constants of this episode by name, as numbers."""
+        return self.task.constants(np.asarray(self.states[-1], np.float64))

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 from mbrl_gym.envs.rendering.canvas import Canvas
 from mbrl_gym.envs.rendering.episode import Episode
 from mbrl_gym.envs.rendering.layout import Box, number
-from mbrl_gym.envs.rendering.palette import ACCENT, MUTED, TEXT, Color
+from mbrl_gym.envs.rendering.palette import ACCENT, BODY, MUTED, TEXT, Color, mix
 
-__all__ = ["PLAN", "Entry", "draw_frame"]
+__all__ = ["Entry", "draw_frame"]
 
 
 class Entry(NamedTuple):
@@ -22,15 +22,18 @@ class Entry(NamedTuple):
 
 
 PLAN = Entry("imagined", "line", ACCENT)
+OTHERS = Entry("other plans", "line", mix(BODY, 0.35))
+SPREAD = Entry("model uncertainty", "bar", mix(ACCENT, 0.3))
 
 
 def draw_frame(canvas: Canvas, episode: Episode, legend: Sequence[Entry]) -> Box:
     """Write step, last reward and return so far, and the legend; return the box that is left for the scene.
 
-    A picture that is too small for text is left to the scene as a whole.
+    The legend also names what an agent imagines. A picture that is too small for text is left to the scene as a whole.
     """
     if not canvas.text_size:
         return canvas.box.inset(1.0, 1.0)
+    legend = (*legend, *_imagined_entries(episode))
     line, margin = canvas.text_size, 1.2 * canvas.text_size
     rewards = episode.rewards
     texts = (
@@ -45,6 +48,18 @@ def draw_frame(canvas: Canvas, episode: Episode, legend: Sequence[Entry]) -> Box
         canvas.text(value, (margin + i * column, 2.6 * line), size=size, color=TEXT)
     bottom = _draw_legend(canvas, legend, margin) if canvas.size[1] >= 20 * line else canvas.size[1] - margin / 2
     return Box(margin, 3.9 * line, canvas.size[0] - margin, bottom)
+
+
+def _imagined_entries(episode: Episode) -> list[Entry]:
+    imagined = episode.imagined
+    if imagined is None:
+        return []
+    entries = [PLAN]
+    if len(imagined.plans) > 1:
+        entries.append(OTHERS)
+    if imagined.particles is not None and len(imagined.particles) > 1:
+        entries.append(SPREAD)
+    return entries
 
 
 def _draw_legend(canvas: Canvas, legend: Sequence[Entry], margin: float) -> float:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Axes", "Box", "number", "ticks"]
+__all__ = ["Axes", "Box", "Inverse", "number", "ticks"]
+
+Inverse = Callable[[float, float], np.ndarray[Any, Any]]
+"""Point of the picture x, y [px] -> where in the world it is, in the target's coordinates."""
 
 
 def number(value: float) -> str:
@@ -71,6 +75,10 @@ class Axes:
     def point(self, x: float, y: float) -> tuple[float, float]:
         """Return one point."""
         return float(self.x(x)), float(self.y(y))
+
+    def world(self, x: float, y: float) -> np.ndarray[Any, Any]:
+        """Return the world's point `[2]` at a point of the picture."""
+        return np.array([(x - self._x_origin) / self.x_scale, (self._y_origin - y) / self.y_scale])
 
     def points(self, x: Any, y: Any) -> np.ndarray[Any, Any]:
         """Return points `[..., 2]` of world x and y `[...]`."""

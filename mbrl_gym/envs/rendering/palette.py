@@ -16,6 +16,9 @@ TEXT: Color = (40, 53, 72)
 BODY: Color = (66, 80, 102)  # solid parts of machines
 ACCENT: Color = (37, 99, 235)  # what the agent moves
 TARGET: Color = (234, 88, 12)
+OBJECT: Color = (22, 140, 94)  # what the agent is to move
+OBSTACLE: Color = (126, 98, 150)
+DANGER: Color = (190, 50, 74)  # limits, collisions
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,7 @@ import pygame
 
 from mbrl_gym.envs.rendering.canvas import Canvas
 from mbrl_gym.envs.rendering.episode import Episode
+from mbrl_gym.envs.rendering.layout import Inverse
 
 __all__ = ["Renderer"]
 
@@ -33,7 +34,8 @@ class Renderer:
         self._canvas: Canvas | None = None
         self._window: pygame.Window | None = None
         self._clock = pygame.time.Clock()
-        self._dismissed = False  # the user closed the window
+        self.dismissed = False  # whether the user closed the window
+        self._inverse: Inverse | None = None
 
     def draw(self, episode: Episode) -> np.ndarray[Any, Any] | None:
         """Return the picture `[height, width, 3]` (uint8), or show it and return None."""
@@ -41,16 +43,23 @@ class Renderer:
             picture = pygame.image.tobytes(self._paint(episode, self._size), "RGB")
             width, height = self._size
             return np.frombuffer(picture, np.uint8).reshape(height, width, 3).copy()
-        if not self._dismissed:
+        if not self.dismissed:
             self._show(episode)
         return None
+
+    def locate(self, x: float, y: float) -> np.ndarray[Any, Any] | None:
+        """Return where in the world a point of the last picture [px] is, in the target's coordinates.
+
+        A scene in three dimensions takes the depth of the target. None if the scene has no target to move.
+        """
+        return None if self._inverse is None else self._inverse(x, y)
 
     def close(self) -> None:
         """Close the window, if there is one; the next `draw` opens another."""
         if self._window is not None and pygame.display.get_init():
             self._window.destroy()
         self._window = None
-        self._dismissed = False
+        self.dismissed = False
         self._shown.discard(self)
 
     def _paint(self, episode: Episode, size: tuple[int, int]) -> pygame.Surface:
@@ -59,7 +68,7 @@ class Renderer:
         self._canvas.clear()
         scene = importlib.import_module(f"mbrl_gym.envs.rendering.{episode.task.scene}")
         with np.errstate(over="ignore", invalid="ignore"):  # a diverging model imagines infinities
-            scene.draw(self._canvas, episode)
+            self._inverse = scene.draw(self._canvas, episode)
         return self._canvas.finish()
 
     def _show(self, episode: Episode) -> None:
@@ -93,4 +102,4 @@ class Renderer:
             for renderer in list(cls._shown):
                 if event.type == pygame.QUIT or (event.type == pygame.WINDOWCLOSE and event.window is renderer._window):
                     renderer.close()
-                    renderer._dismissed = True
+                    renderer.dismissed = True
