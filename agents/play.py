@@ -16,8 +16,8 @@ from mbrl_gym.wrappers import ShowPlans
 __all__ = ["Controls", "Game"]
 
 AXES = (
-    (pygame.K_LEFT, pygame.K_RIGHT, "\N{LEFTWARDS ARROW} \N{RIGHTWARDS ARROW}"),
-    (pygame.K_DOWN, pygame.K_UP, "\N{DOWNWARDS ARROW} \N{UPWARDS ARROW}"),
+    (pygame.K_LEFT, pygame.K_RIGHT, "Left Right"),
+    (pygame.K_DOWN, pygame.K_UP, "Down Up"),
     (pygame.K_s, pygame.K_w, "S W"),
     (pygame.K_a, pygame.K_d, "A D"),
     (pygame.K_q, pygame.K_e, "Q E"),
@@ -57,7 +57,7 @@ class Controls:
     def help(self) -> str:
         """The keys, in words."""
         if self.discrete:
-            arrows = ", or \N{LEFTWARDS ARROW} \N{RIGHTWARDS ARROW}" if self.space.n == 2 else ""
+            arrows = ", or Left Right" if self.space.n == 2 else ""
             return f"0 to {self.space.n - 1}{arrows}: action"
         axes = ", ".join(name for *_, name in AXES[: self.space.shape[0]])
         return f"{axes}: action {'components' if self.space.shape[0] > 1 else ''}".rstrip()

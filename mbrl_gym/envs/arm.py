@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 
-from mbrl_gym.envs.arm_optimum import Links, reaching_return
+from mbrl_gym.envs.arm_optimum import Links, reaching_bound, reaching_return
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
 from mbrl_gym.envs.task import (
     Array,
@@ -135,9 +135,15 @@ class Arm(Task):
         return -norm(column(next_observation, 6), column(next_observation, 7))
 
     def best_return(self, state: Array, steps: int) -> Array:
-        """Return the best known return, by search (`arm_optimum.reaching_bound` bounds it from above)."""
-        links = Links(self.params.link_1, self.params.link_2)
-        return np.array([reaching_return(links, row[:2], row[2:], self.params.max_step, steps) for row in state])
+        """Return the best known return, by search."""
+        return np.array([reaching_return(*self._reach(row), steps) for row in state])
+
+    def best_return_bound(self, state: Array, steps: int) -> Array:
+        """Return an upper bound, by branch and bound."""
+        return np.array([reaching_bound(*self._reach(row), steps) for row in state])
+
+    def _reach(self, state: Array) -> tuple[Links, Array, Array, float]:
+        return Links(self.params.link_1, self.params.link_2), state[:2], state[2:], self.params.max_step
 
 
 class ArmEnv(TaskEnv):

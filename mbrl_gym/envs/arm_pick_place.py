@@ -13,7 +13,20 @@ from gymnasium import spaces
 from mbrl_gym.envs.arm import ArmParams, forward_kinematics, point_on_ring
 from mbrl_gym.envs.arm_optimum import Links, placing_steps, steps_to_disc
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Optimum, Task, namespace, norm, stack_columns
+from mbrl_gym.envs.task import (
+    Array,
+    Noise,
+    NoiseSizes,
+    Optimum,
+    Task,
+    as_number,
+    clip,
+    column,
+    namespace,
+    norm,
+    stack_columns,
+    unstack_columns,
+)
 
 __all__ = ["ArmPickPlace", "ArmPickPlaceEnv", "ArmPickPlaceParams", "ArmPickPlaceVectorEnv"]
 
@@ -87,26 +100,25 @@ class ArmPickPlace(Task):
 
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
         """Turn the joints, then open or close the gripper."""
-        xp, constants = namespace(state), self.constants(state)
-        turn = xp.clip(action, -1.0, 1.0)
-        theta_1 = state[..., 0] + constants.max_step * turn[..., 0]
-        theta_2 = state[..., 1] + constants.max_step * turn[..., 1]
+        constants = self.constants(state)
+        theta_1, theta_2, object_x, object_y, goal_x, goal_y, closed, held = unstack_columns(state)[:8]
+        theta_1 = theta_1 + constants.max_step * clip(column(action, 0), -1.0, 1.0)
+        theta_2 = theta_2 + constants.max_step * clip(column(action, 1), -1.0, 1.0)
         _, _, tip_x, tip_y = forward_kinematics(constants, theta_1, theta_2)
-        closed, held = state[..., 6], state[..., 7]
         free = 1.0 - held
-        object_x = held * tip_x + free * state[..., 2]
-        object_y = held * tip_y + free * state[..., 3]
+        object_x = held * tip_x + free * object_x
+        object_y = held * tip_y + free * object_y
         near = norm(object_x - tip_x, object_y - tip_y) <= constants.grasp_radius
-        closes = xp.astype(turn[..., 2] > 0.0, closed.dtype)
-        held = closes * (held + (1.0 - closed) * xp.astype(near, closed.dtype))
+        closes = as_number(column(action, 2) > 0.0, closed)
+        held = closes * (held + (1.0 - closed) * as_number(near, closed))
         free = 1.0 - held
         return stack_columns(
             theta_1,
             theta_2,
             held * tip_x + free * object_x,
             held * tip_y + free * object_y,
-            state[..., 4],
-            state[..., 5],
+            goal_x,
+            goal_y,
             closes,
             held,
             *self.constant_columns(constants),
@@ -131,8 +143,8 @@ class ArmPickPlace(Task):
     def observation(self, state: Array) -> Array:
         """Return object and goal, then cos and sin of both angles, object, object - tip, gripper closed, held."""
         xp = namespace(state)
-        theta_1, theta_2, object_x, object_y, goal_x, goal_y, closed, held = (state[..., i] for i in range(8))
-        _, _, tip_x, tip_y = self.joints(state)
+        theta_1, theta_2, object_x, object_y, goal_x, goal_y, closed, held = unstack_columns(state)[:8]
+        _, _, tip_x, tip_y = forward_kinematics(self.constants(state), theta_1, theta_2)
         return stack_columns(
             *(object_x, object_y, goal_x, goal_y),
             *(xp.cos(theta_1), xp.sin(theta_1), xp.cos(theta_2), xp.sin(theta_2)),
@@ -158,8 +170,8 @@ class ArmPickPlace(Task):
     def compute_reward(self, achieved_goal: Array, desired_goal: Array) -> Array:
         """Return 0 where the object `[..., 2]` is within `tolerance` of the goal `[..., 2]`, else -1."""
         offset = achieved_goal - desired_goal
-        distance = norm(offset[..., 0], offset[..., 1])
-        return namespace(distance).astype(distance <= self.params.tolerance, distance.dtype) - 1.0
+        distance = norm(column(offset, 0), column(offset, 1))
+        return as_number(distance <= self.params.tolerance, distance) - 1.0
 
     def info(self, state: Array, action: Array, next_state: Array) -> dict[str, Array]:
         """Return whether the object is at the goal."""

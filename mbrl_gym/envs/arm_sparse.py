@@ -10,7 +10,7 @@ import numpy as np
 from mbrl_gym.envs.arm import Arm, ArmParams
 from mbrl_gym.envs.arm_optimum import Links, steps_to_disc
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Array, Optimum, namespace, norm
+from mbrl_gym.envs.task import Array, Optimum, Task, namespace, norm
 
 __all__ = ["ArmSparse", "ArmSparseEnv", "ArmSparseParams", "ArmSparseVectorEnv"]
 
@@ -35,6 +35,8 @@ class ArmSparse(Arm):
         """Return 1 where the tip is at the target after the step, else 0."""
         distance = norm(next_observation[..., 6], next_observation[..., 7])
         return namespace(distance).astype(distance <= self.params.tolerance, distance.dtype)
+
+    best_return_bound = Task.best_return_bound  # the optimum is exact
 
     def best_return(self, state: Array, steps: int) -> Array:
         """Return the number of steps after which the tip can be at the target: once there, it stays."""

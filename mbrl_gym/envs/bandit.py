@@ -9,7 +9,19 @@ import numpy as np
 from gymnasium import spaces
 
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Optimum, Params, Task, namespace, stack_columns
+from mbrl_gym.envs.task import (
+    Array,
+    Noise,
+    NoiseSizes,
+    Optimum,
+    Params,
+    Task,
+    as_number,
+    column,
+    namespace,
+    stack_columns,
+    unstack_columns,
+)
 from mbrl_gym.errors import InvalidSettingError
 
 __all__ = ["ArmsParams", "Bandit", "BanditEnv", "BanditParams", "BanditVectorEnv"]
@@ -85,7 +97,7 @@ class Bandit(Task):
 
     def pay(self, constants: Any, mean: Array, noise: Noise) -> Array:
         """Return the reward `[...]` of pulling an arm with this mean."""
-        return mean + constants.reward_std * noise.normal[..., 0]
+        return mean + constants.reward_std * column(noise.normal, 0)
 
     def next_mean(self, constants: Any, mean: Array, noise: Noise, arm: int) -> Array:
         """Return the mean reward of an arm `[...]` after the pull."""
@@ -100,10 +112,9 @@ class Bandit(Task):
 
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
         """Pull an arm; it pays by its mean before the step."""
-        xp = namespace(state)
         constants = self.constants(state)
-        means = [state[..., arm] for arm in range(self.arms)]
-        pulled = [xp.astype(action == arm, state.dtype) for arm in range(self.arms)]
+        means = unstack_columns(state)[: self.arms]
+        pulled = [as_number(action == arm, means[0]) for arm in range(self.arms)]
         mean = pulled[0] * means[0]
         for chosen, other in zip(pulled[1:], means[1:], strict=True):
             mean = mean + chosen * other

@@ -10,7 +10,7 @@ from scipy import special
 
 from mbrl_gym.envs.bandit import ArmsParams, Bandit
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Array, Noise, NoiseSizes, namespace
+from mbrl_gym.envs.task import Array, Noise, NoiseSizes, as_number, column
 from mbrl_gym.errors import InvalidSettingError
 
 __all__ = ["BanditBernoulli", "BanditBernoulliEnv", "BanditBernoulliParams", "BanditBernoulliVectorEnv"]
@@ -65,7 +65,7 @@ class BanditBernoulli(Bandit):
 
     def pay(self, constants: Any, mean: Array, noise: Noise) -> Array:
         """Return 1 with probability `mean`, 0 otherwise."""
-        return namespace(mean).astype(noise.uniform[..., 0] < mean, mean.dtype)
+        return as_number(column(noise.uniform, 0) < mean, mean)
 
     def divergence(self, constants: Any, mean: Array, best: Array) -> Array:
         """Return the Kullback-Leibler divergence `[...]` of the best arm's rewards from an arm's, KL(arm || best)."""

@@ -10,7 +10,7 @@ from scipy import special
 
 from mbrl_gym.envs.bandit import Bandit, BanditParams
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Optimum
+from mbrl_gym.envs.task import Array, Noise, NoiseSizes, Optimum, column
 
 __all__ = ["BanditDrifting", "BanditDriftingEnv", "BanditDriftingParams", "BanditDriftingVectorEnv"]
 
@@ -42,7 +42,7 @@ class BanditDrifting(Bandit):
 
     def next_mean(self, constants: Any, mean: Array, noise: Noise, arm: int) -> Array:
         """Return the mean reward of an arm `[...]` after its step."""
-        return mean + constants.walk_std * noise.normal[..., 1 + arm]
+        return mean + constants.walk_std * column(noise.normal, 1 + arm)
 
     def best_return(self, state: Array, steps: int) -> Array:
         """Return the expected return of a clairvoyant, who knows the current means and pulls the best arm.

@@ -17,12 +17,12 @@ from mbrl_gym.envs.task import (
     NoiseSizes,
     Optimum,
     Params,
-    Task,
     namespace,
     norm,
     stack_columns,
     unstack_columns,
 )
+from mbrl_gym.envs.trajectory_search import BestFound, Search
 
 __all__ = ["DroneQuad", "DroneQuadEnv", "DroneQuadParams", "DroneQuadVectorEnv"]
 
@@ -57,7 +57,7 @@ class DroneQuadParams(Params):
     fixed: ClassVar[tuple[str, ...]] = ("effort_cost", "spin_cost", "max_speed", "max_rate", "max_distance")
 
 
-class DroneQuad(Task):
+class DroneQuad(BestFound):
     """Rigid body under gravity, linear drag and four rotors in X configuration; reward minus distance and effort.
 
     Equations (Mahony, Kumar and Corke 2012, "Multirotor aerial vehicles: modeling, estimation, and control of
@@ -85,7 +85,8 @@ class DroneQuad(Task):
     scene = "drone_quad"
     render_fps = 50
     nominal_steps = 250
-    optimum = Optimum("best known", "multi-start gradient search on the exact model")
+    optimum = Optimum("best known", "differential dynamic programming from hovering and 2 random starts")
+    search = Search(random_starts=2)
     initial_noise = NoiseSizes(uniform=3)
     transition_noise = NoiseSizes()
 

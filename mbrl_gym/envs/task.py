@@ -22,6 +22,9 @@ __all__ = [
     "Optimum",
     "Params",
     "Task",
+    "as_number",
+    "clip",
+    "column",
     "copied",
     "draw",
     "namespace",
@@ -76,6 +79,11 @@ def clip(values: Array, low: float, high: float) -> Array:
         kind = type(values)
         return kind(low) if values < low else kind(high) if values > high else values
     return values.clip(low, high)
+
+
+def as_number(flag: Array, like: Array) -> Array:
+    """Return booleans `[...]` as zeros and ones of the kind of `like`."""
+    return type(like)(flag) if isinstance(like, np.generic) else namespace(like).astype(flag, like.dtype)
 
 
 def norm(*components: Array) -> Array:
@@ -288,18 +296,36 @@ class Task(ABC):
             NotImplementedError: The task has no known optimum.
             ImportError: The method needs a package of the extra `optimum`.
         """
+        return self._by_constants("best_return", state, steps)
+
+    def return_bound(self, state: Array, steps: int | None = None) -> Array:
+        """Return upper bounds `[...]` (float64) of `optimal_return`: equal to it where that is exact.
+
+        Raises:
+            NotImplementedError: No bound is known.
+        """
+        return self._by_constants("best_return_bound", state, steps)
+
+    def _by_constants(self, method: str, state: Array, steps: int | None) -> Array:
+        """Call `best_return` or its like with rows of float64, each under its own constants."""
         steps = self.nominal_steps if steps is None else steps
         state = np.asarray(state, np.float64)
         rows = state.reshape(-1, self.state_size)
         if not self.randomize:
-            return np.asarray(self.best_return(rows, steps), np.float64).reshape(state.shape[:-1])
+            return np.asarray(getattr(self, method)(rows, steps), np.float64).reshape(state.shape[:-1])
         own = self.state_size - len(self.randomize)
-        best = [self.with_constants_of(row).best_return(row[None, :own], steps)[0] for row in rows]
+        best = [getattr(self.with_constants_of(row), method)(row[None, :own], steps)[0] for row in rows]
         return np.reshape(np.array(best, np.float64), state.shape[:-1])
 
     def best_return(self, state: Array, steps: int) -> Array:
         """Return `optimal_return` `[N]` of states `[N, S]` (float64) under constants that are not randomised."""
         raise NotImplementedError(f"the optimum of {type(self).__name__} is not known")
+
+    def best_return_bound(self, state: Array, steps: int) -> Array:
+        """Return `return_bound` `[N]` of states `[N, S]` (float64) under constants that are not randomised."""
+        if self.optimum.kind != "exact":
+            raise NotImplementedError(f"no upper bound of the returns of {type(self).__name__} is known")
+        return self.best_return(state, steps)
 
     def with_constants_of(self, state: Array) -> Task:
         """Return this task with the constants of one state `[S]` as its own, randomised no more."""
@@ -347,7 +373,8 @@ class Task(ABC):
             chosen = np.asarray(action)
             if chosen.shape != batch or chosen.dtype.kind not in "iu":
                 raise InvalidActionError(f"the action must be integers of shape {batch}, but {action!r} was given")
-            if np.any((chosen < 0) | (chosen >= space.n)):
+            outside = not 0 <= chosen < space.n if batch == () else np.any((chosen < 0) | (chosen >= space.n))
+            if outside:
                 raise InvalidActionError(f"the action must be one of 0 to {space.n - 1}, but {action!r} was given")
             return chosen
         values = np.asarray(action)

@@ -290,7 +290,7 @@ def cascade(task, observation):
     params = task.params
     offset, v, rates = observation[..., :3], observation[..., 3:6], observation[..., 15:18]
     matrix = observation[..., 6:15].reshape(-1, 3, 3)
-    wish = np.clip(6.0 * offset - 4.0 * v, -5.0, 5.0) + [0.0, 0.0, params.gravity]
+    wish = np.add(np.clip(6.0 * offset - 4.0 * v, -5.0, 5.0), [0.0, 0.0, params.gravity])
     lift = params.mass * np.einsum("ni,ni->n", wish, matrix[..., 2])
     up = np.einsum("nij,ni->nj", matrix, wish / np.linalg.norm(wish, axis=-1, keepdims=True))
     tilt = np.stack([-up[:, 1], up[:, 0], -matrix[:, 1, 0]], -1)  # error in the body's axes; the last is yaw
