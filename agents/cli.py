@@ -183,7 +183,8 @@ def envs() -> None:
             text = inspect.getdoc(type(env.unwrapped)) or ""
             lines = [f"{_describe(env.observation_space)}, {_describe(env.action_space)}", text.split("\n", 1)[0]]
             length = env.spec.max_episode_steps if env.spec else None
-        lines += [f"Optimum: {optimum}"] if (optimum := _optimum(text)) else []
+        known = mbrl_gym.reference(env_id)
+        lines.append(f"Mean return: random {known.random:,.2f}, optimum {known.optimal:,.2f} ({known.kind})")
         steps = "unlimited" if length is None else f"{length:,}"
         table.add_row(env_id, Text("\n".join(lines)), steps, end_section=True)
     Console().print(table)
@@ -295,12 +296,6 @@ def _describe(space: gym.Space[Any]) -> str:
     shape = ", ".join(str(size) for size in space.shape)
     same = np.isfinite([low[0], high[0]]).all() and (low == low[0]).all() and (high == high[0]).all()
     return f"Box({low[0]:g}, {high[0]:g}, ({shape},))" if same else f"Box(({shape},))"
-
-
-def _optimum(text: str) -> str | None:
-    """Return the first sentence of a docstring's section on the optimum."""
-    section = re.search(r"## Optimum\n(.+?)(?:\n\s*\n|\Z)", text, re.DOTALL)
-    return None if section is None else re.split(r"(?<=\.)\s", " ".join(section[1].split()), maxsplit=1)[0]
 
 
 def _count(number: int, what: str) -> str:

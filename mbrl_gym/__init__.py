@@ -6,9 +6,9 @@ Importing this package registers its tasks with Gymnasium and nothing more: neit
 import gymnasium as gym
 
 from mbrl_gym.errors import MbrlGymError
-from mbrl_gym.scores import reference, score
+from mbrl_gym.scores import Reference, reference, score
 
-__all__ = ["MbrlGymError", "__version__", "env_ids", "reference", "score"]
+__all__ = ["MbrlGymError", "Reference", "__version__", "env_ids", "reference", "score"]
 
 __version__ = "0.1.0"
 

@@ -17,6 +17,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+import mbrl_gym
+
 from ..mpc import MPC
 from ..vec_env import as_sb3_vec_env
 
@@ -56,6 +58,7 @@ class Evaluation:
     """
 
     def __init__(self, env_id: str, episodes: int) -> None:
+        self.env_id = env_id
         self.episodes = episodes
         with gym.make(env_id) as single:
             spec = single.spec
@@ -81,14 +84,20 @@ class Evaluation:
         return self.env.reset()
 
     def optimum(self) -> float | None:
-        """Return the mean of the best returns that are possible in the N episodes, where the task knows them."""
+        """Return the mean of the best returns that are possible in the N episodes, where the task knows them.
+
+        Where that takes minutes or a package that is not installed, it is the published mean over the evaluation seeds.
+        """
         self.starts()
         try:
             task, snapshot = self.env.get_attr("task")[0], self.env.env_method("get_state")[0]
-            best = task.optimal_return(snapshot["state"], self.steps)
+            if not task.optimum.quick:
+                return mbrl_gym.reference(self.env_id).optimal
+            return float(np.mean(task.optimal_return(snapshot["state"], self.steps)))
+        except ImportError:
+            return mbrl_gym.reference(self.env_id).optimal
         except (AttributeError, NotImplementedError):
             return None
-        return float(np.mean(best))
 
     def decision_ms(self, agent: PolicyPredictor, decisions: int = 25) -> float:
         """Return the median time of a decision for one observation [ms]; recurrent states are passed on."""

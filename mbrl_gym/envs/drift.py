@@ -128,7 +128,7 @@ class DriftEnv(TaskEnv):
     Truncated after 100 steps; never terminated.
 
     ## Arguments
-    `drift=0.1`, `noise_std=0.1`, `max_step=1.0`, `start_range=5.0`, `dtype="float32"`.
+    `drift=0.1`, `noise_std=0.1`, `max_step=1.0`, `start_range=5.0`, `dtype="float32"`; `randomize` takes all constants.
 
     ## Optimum
     Computed by dynamic programming: about -10.9 on average over the starts. At the default constants the controller

@@ -128,6 +128,7 @@ class Optimum(NamedTuple):
 
     kind: Literal["exact", "best known", "unknown"]
     method: str
+    quick: bool = True  # whether a state takes less than about a second
 
 
 class Task(ABC):
