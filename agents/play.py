@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import gymnasium as gym
@@ -32,8 +32,8 @@ TEXT_SIZE, MARGIN = 18, 8  # [px]
 class Controls:
     """Turns the keys that are held into actions.
 
-    Box: each component has two keys (`AXES`), and its middle where neither is held. Discrete: the digits, from the
-    first action on; of two actions also the arrows left and right.
+    Box: each component has two keys (`AXES`), and its middle where neither or both are held. Discrete: the digits, 0
+    for the first action (`start`); of two actions also the arrows left and right. Of several the last one counts.
 
     Args:
         space: The action space.
@@ -52,28 +52,34 @@ class Controls:
             )
         self.space: Any = space
         self.discrete = discrete
+        self._choices: dict[int, int] = {}  # key -> which of the Discrete actions, from 0 on
+        if isinstance(space, spaces.Discrete):
+            self._choices = {pygame.K_0 + index: index for index in range(int(space.n))}
+            if space.n == 2:
+                self._choices |= {pygame.K_LEFT: 0, pygame.K_RIGHT: 1}
 
     @property
     def help(self) -> str:
         """The keys, in words."""
         if self.discrete:
-            arrows = ", or Left Right" if self.space.n == 2 else ""
-            return f"0 to {self.space.n - 1}{arrows}: action"
+            first, more = self.space.start, self.space.n - 1
+            if not more:
+                return f"0: action {first}"
+            arrows = ", or Left Right" if more == 1 else ""
+            return f"0 to {more}{arrows}: actions {first} to {first + more}"
         axes = ", ".join(name for *_, name in AXES[: self.space.shape[0]])
         return f"{axes}: action {'components' if self.space.shape[0] > 1 else ''}".rstrip()
 
-    def action(self, held: set[int], otherwise: Any = None) -> Any:
+    def action(self, held: Collection[int], otherwise: Any = None) -> Any:
         """Return the action of the held keys.
 
         Args:
-            held: Key codes.
+            held: Key codes, in the order in which they were pressed.
             otherwise: The action whose components apply where no key is held. None stands for the middle of a Box; a
                 Discrete space has no such action, and None is returned.
         """
         if self.discrete:
-            chosen = [key - pygame.K_0 for key in held if 0 <= key - pygame.K_0 < self.space.n]
-            if self.space.n == 2:
-                chosen += [index for index, key in enumerate((pygame.K_LEFT, pygame.K_RIGHT)) if key in held]
+            chosen = [self._choices[key] for key in held if key in self._choices]
             return self.space.start + chosen[-1] if chosen else otherwise
         low, high = np.maximum(self.space.low, -1e3), np.minimum(self.space.high, 1e3)
         action = np.array((low + high) / 2 if otherwise is None else otherwise, self.space.dtype)
@@ -106,8 +112,8 @@ class Game:
         self.paused = False
         self._state: Any = None  # the agent's recurrent state
         self._report = report
-        self._held: set[int] = set()
-        self._tapped: set[int] = set()  # since the last frame, for keys that are let go within one
+        self._held: dict[int, None] = {}  # keys, in the order in which they were pressed
+        self._tapped: dict[int, None] = {}  # those pressed since the last frame, some of them let go within it
         self._dragging = False
         self._mouse = (0, 0)
         self._restart()
@@ -164,12 +170,13 @@ class Game:
                 case pygame.KEYDOWN if event.key == pygame.K_SPACE:
                     self.paused = not self.paused
                 case pygame.KEYDOWN if event.key == pygame.K_r:
-                    self._finish()
+                    self._restart()
                 case pygame.KEYDOWN:
-                    self._held.add(event.key)
-                    self._tapped.add(event.key)
+                    for keys in (self._held, self._tapped):
+                        keys.pop(event.key, None)  # pressed again, it is the last one
+                        keys[event.key] = None
                 case pygame.KEYUP:
-                    self._held.discard(event.key)
+                    self._held.pop(event.key, None)
                 case pygame.WINDOWFOCUSLOST:
                     self._held.clear()
                     self._dragging = False
@@ -186,7 +193,8 @@ class Game:
             otherwise = self.env.decide()
         elif self.agent is not None:
             otherwise, self._state = self.agent.predict(self._observation, self._state, self._start, deterministic=True)
-        return self.controls.action(self._held | self._tapped, otherwise)
+        earlier = [key for key in self._held if key not in self._tapped]
+        return self.controls.action([*earlier, *self._tapped], otherwise)
 
     def _step(self, action: Any) -> None:
         self._observation, reward, terminated, truncated, _ = self.env.step(action)
@@ -201,6 +209,7 @@ class Game:
         self._restart()
 
     def _restart(self) -> None:
+        """Start the episode that is due: the next one, or the running one again."""
         self._observation, _ = self.env.reset(seed=self.seed + len(self.returns))
         self._state = None
         self._start = np.ones(1, np.bool_)

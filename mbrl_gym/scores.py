@@ -14,7 +14,8 @@ from mbrl_gym.errors import InvalidSettingError
 
 __all__ = ["EVALUATION_SEEDS", "Reference", "evaluation_states", "reference", "score"]
 
-EVALUATION_SEEDS = range(100)  # the fixed evaluation episodes start at `env.reset(seed=s)` for these s
+EVALUATION_SEEDS = range(1_000_000, 1_000_100)  # far from the seeds of training
+"""The fixed evaluation episodes start at `env.reset(seed=s)` for these s."""
 
 
 class Reference(NamedTuple):
@@ -56,7 +57,8 @@ def score(env_id: str, returns: Any) -> Any:
     """Return `(R - R_random) / (R_optimal - R_random)` of returns `[...]`, as an array `[...]` or a number.
 
     The two ends are means over the 100 evaluation seeds, so that the mean score of a controller on these episodes is
-    at most 1: in expectation where there is noise, and up to the gap where the optimum is a best-known value.
+    at most 1: in expectation where there is noise, and up to the gap where the optimum is a best-known value. Episodes
+    from other seeds may be easier or harder than these on average, and then score above 1 or below what they deserve.
 
     Raises:
         InvalidSettingError: No reference values are stored for this id.

@@ -84,7 +84,8 @@ def test_random_returns_are_recomputed(env_id):
         total += np.where(alive, task.reward(observation, action, following), 0.0)
         alive &= ~task.terminal(following)
         observation = following
-    assert abs(total.mean() - known.random) <= 5 * total.std() / 10 + 1e-6
+    rare = 3e-3 * (known.optimal - known.random)  # rewards that 100 episodes may not meet
+    assert abs(total.mean() - known.random) <= 5 * total.std() / 10 + rare
 
 
 @pytest.mark.parametrize("env_id", ALL_IDS)
@@ -142,6 +143,15 @@ def test_unknown_ids_are_refused_with_the_known_ones():
 def test_evaluation_states_are_those_of_the_seeds():
     env = gym.make("mbrl/Drone-v0")
     states = evaluation_states("mbrl/Drone-v0")
-    for seed in (0, 7, 99):
-        env.reset(seed=seed)
-        assert np.array_equal(env.unwrapped.get_state()["state"], states[seed])
+    assert len(states) == 100
+    for row in (0, 7, 99):
+        env.reset(seed=EVALUATION_SEEDS[row])
+        assert np.array_equal(env.unwrapped.get_state()["state"], states[row])
+
+
+@pytest.mark.parametrize(
+    "given", [{"state": [0.0, 0.0, 1.0]}, {"state": 1.0}, {"state": [0.0] * 4, "steps": -1}], ids=str
+)
+def test_optima_of_no_state_are_refused(given):
+    with pytest.raises(MbrlGymError, match=r"have 4 columns \(theta_1.*at least 0"):
+        task_of("mbrl/Arm-v0").optimal_return(**given)

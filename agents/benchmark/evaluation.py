@@ -17,8 +17,6 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-import mbrl_gym
-
 from ..mpc import MPC
 from ..vec_env import as_sb3_vec_env
 
@@ -58,7 +56,6 @@ class Evaluation:
     """
 
     def __init__(self, env_id: str, episodes: int) -> None:
-        self.env_id = env_id
         self.episodes = episodes
         with gym.make(env_id) as single:
             spec = single.spec
@@ -84,19 +81,17 @@ class Evaluation:
         return self.env.reset()
 
     def optimum(self) -> float | None:
-        """Return the mean of the best returns that are possible in the N episodes, where the task knows them.
+        """Return the mean of the best returns that are possible in the N episodes.
 
-        Where that takes minutes or a package that is not installed, it is the published mean over the evaluation seeds.
+        None where the task does not know them, or only by a search of minutes or a package that is not installed.
         """
         self.starts()
         try:
             task, snapshot = self.env.get_attr("task")[0], self.env.env_method("get_state")[0]
             if not task.optimum.quick:
-                return mbrl_gym.reference(self.env_id).optimal
+                return None
             return float(np.mean(task.optimal_return(snapshot["state"], self.steps)))
-        except ImportError:
-            return mbrl_gym.reference(self.env_id).optimal
-        except (AttributeError, NotImplementedError):
+        except (AttributeError, ImportError, NotImplementedError):
             return None
 
     def decision_ms(self, agent: PolicyPredictor, decisions: int = 25) -> float:

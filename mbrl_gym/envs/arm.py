@@ -181,7 +181,7 @@ class ArmEnv(TaskEnv):
     at every start.
 
     ## Optimum
-    Best known, about -13.5 on average over the starts: a lattice search through the start pose, polished by
+    Best known, about -14 on average over the starts: a lattice search through the start pose, polished by
     continuous optimisation from several starts. On 100 starts it lies 0.05% below an upper bound by branch and bound
     on average, and 0.84% at most.
 

@@ -10,7 +10,7 @@ import numpy as np
 from mbrl_gym.envs.arm import Arm, ArmParams
 from mbrl_gym.envs.arm_optimum import Links, steps_to_disc
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.task import Array, Optimum, Task, namespace, norm
+from mbrl_gym.envs.task import Array, Optimum, Task, as_number, column, norm
 
 __all__ = ["ArmSparse", "ArmSparseEnv", "ArmSparseParams", "ArmSparseVectorEnv"]
 
@@ -33,8 +33,8 @@ class ArmSparse(Arm):
 
     def reward(self, observation: Array, action: Array, next_observation: Array) -> Array:
         """Return 1 where the tip is at the target after the step, else 0."""
-        distance = norm(next_observation[..., 6], next_observation[..., 7])
-        return namespace(distance).astype(distance <= self.params.tolerance, distance.dtype)
+        distance = norm(column(next_observation, 6), column(next_observation, 7))
+        return as_number(distance <= self.params.tolerance, distance)
 
     best_return_bound = Task.best_return_bound  # the optimum is exact
 

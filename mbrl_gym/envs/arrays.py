@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,7 +64,9 @@ class Arrays(Protocol):
 
 
 def make_arrays(task: Task, xp: Any, device: Any) -> Arrays:
-    """Return the arrays that the namespace `xp` (NumPy's or torch's module) works on."""
+    """Return the arrays that the namespace `xp` (NumPy's or torch's module, or its name) works on."""
+    if isinstance(xp, str) and xp in ("numpy", "torch"):
+        xp = importlib.import_module(xp)
     if xp is np:
         if device not in (None, "cpu"):
             raise InvalidSettingError(f'NumPy arrays live on device "cpu", but {device!r} was given: give xp=torch')

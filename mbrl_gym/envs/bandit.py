@@ -35,7 +35,7 @@ class ArmsParams(Params):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.arms, int | np.integer) or self.arms < 2:
+        if not isinstance(self.arms, int) or self.arms < 2:
             raise InvalidSettingError(f"arms must be a whole number of at least 2, but {self.arms} was given")
 
 
@@ -84,6 +84,12 @@ class Bandit(Task):
     def start_noise(self) -> NoiseSizes:
         """Return one normal number for each arm, or none where all means start alike."""
         return NoiseSizes(normal=int(self.params.arms) if self.highest("mean_std") else 0)
+
+    def allows(self, state: Array) -> bool:
+        """Return whether at most one arm was last."""
+        last = state[..., self.arms : 2 * self.arms]
+        single = np.all((last == 0) | (last == 1)) and np.all(last.sum(-1) <= 1)
+        return bool(single) and super().allows(state)
 
     def means(self, state: Array) -> Array:
         """Return the hidden mean reward of every arm `[..., k]`."""

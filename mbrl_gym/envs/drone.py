@@ -50,7 +50,9 @@ class Drone(Task):
     scene = "drone"
     render_fps = 10
     nominal_steps = 100
-    optimum = Optimum("exact", "second-order cone program, solved to about 1e-5")
+    optimum = Optimum(
+        "exact", "second-order cone program, solved to about 1e-5, while no bound on speed or position binds"
+    )
     initial_noise = NoiseSizes(uniform=3)
     transition_noise = NoiseSizes()
 
@@ -151,7 +153,8 @@ class DroneEnv(TaskEnv):
     `randomize={"max_acceleration": (0.5, 2.0)}` draws constants anew at every start.
 
     ## Optimum
-    A second-order cone program, solved to about 1e-5 by CVXPY with Clarabel: `pip install "mbrl-gym[optimum]"`.
+    A second-order cone program, solved to about 1e-5 by CVXPY with Clarabel (`pip install "mbrl-gym[optimum]"`), while
+    no bound on speed or position binds: from every regular start.
 
     ## Version History
     v0: initial version.

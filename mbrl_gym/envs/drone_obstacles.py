@@ -18,6 +18,7 @@ from mbrl_gym.envs.task import (
     NoiseSizes,
     Optimum,
     Params,
+    as_number,
     clip,
     column,
     namespace,
@@ -98,8 +99,8 @@ class DroneObstacles(BestFound):
     nominal_steps = 100
     optimum = Optimum(
         "best known",
-        "differential dynamic programming from 5 starts, in the wind's expected course; the bound is the cone program "
-        "without obstacles",
+        "differential dynamic programming from 5 starts, in the wind's expected course (an estimate: no plan is that "
+        "good in gusts); the bound is the cone program without obstacles",
         quick=False,
     )
     search = Search(random_starts=4, spread=1.0)
@@ -234,8 +235,8 @@ class DroneObstacles(BestFound):
 
     def reward(self, observation: Array, action: Array, next_observation: Array) -> Array:
         """Return minus the distance to the target after the step [m], and minus `collision_cost` at a collision."""
-        distance = norm(*(next_observation[..., i] for i in range(3)))
-        crash = namespace(distance).astype(self.terminal(next_observation), distance.dtype)
+        distance = norm(*(column(next_observation, i) for i in range(3)))
+        crash = as_number(self.terminal(next_observation), distance)
         return -distance - self.params.collision_cost * crash
 
     def terminal(self, next_observation: Array) -> Array:
@@ -248,11 +249,11 @@ class DroneObstacles(BestFound):
         return -norm(*(column(next_observation, i) for i in range(3))) - 1e3 * missing * missing
 
     def best_return_bound(self, state: Array, steps: int) -> Array:
-        """Return the optimum without obstacles in the wind's expected course.
+        """Return the optimum without obstacles in the wind's expected course, or that of a crash if it is better.
 
         By Jensen's inequality no controller does better on average, whatever it knows of the wind to come: without
-        obstacles the sum of the distances is jointly convex in wind and actions. The wind's limit at 5 standard
-        deviations is left out of account.
+        obstacles the sum of the distances is jointly convex in wind and actions. An episode that a crash cuts short
+        loses at least `collision_cost`. The limits of wind, speed and position are taken not to bind.
         """
         params = self.params
         decay, gain = 1.0 / (1.0 + params.drag * params.dt), params.max_acceleration * params.dt
@@ -263,7 +264,7 @@ class DroneObstacles(BestFound):
             push = decay * params.drag * params.dt * fading * row[9:12] / gain
             offset, velocity = (row[:3] - row[6:9]) / unit, row[3:6] / gain
             sums.append(shortest_distances(offset, velocity, steps, decay=decay, push=push)[0])
-        return -unit * np.array(sums)
+        return np.maximum(-unit * np.array(sums), -params.collision_cost)
 
     def cost(self, next_observation: Array) -> Array:
         """Return the safety cost of the steps [m]: minus the clearance, thus positive at a collision and only there.
@@ -337,8 +338,9 @@ class DroneObstaclesEnv(TaskEnv):
     constants anew at every start (all numbers but the obstacles' radii, `sensor_range` and `collision_cost`).
 
     ## Optimum
-    Best known, by differential dynamic programming on the equations with the wind in its expected course. The bound
-    that no controller can exceed on average leaves the obstacles out: a cone program, for CVXPY
+    Best known, by differential dynamic programming on the equations with the wind in its expected course: an estimate,
+    since gusts spoil every plan. The bound that no controller can exceed on average leaves the obstacles out: a cone
+    program, for CVXPY
     (`pip install "mbrl-gym[optimum]"`).
 
     ## Version History

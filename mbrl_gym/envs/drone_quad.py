@@ -85,8 +85,8 @@ class DroneQuad(BestFound):
     scene = "drone_quad"
     render_fps = 50
     nominal_steps = 250
-    optimum = Optimum("best known", "differential dynamic programming from hovering and 2 random starts", quick=False)
-    search = Search(random_starts=2)
+    optimum = Optimum("best known", "differential dynamic programming from hovering and a random start", quick=False)
+    search = Search(random_starts=1)
     initial_noise = NoiseSizes(uniform=3)
     transition_noise = NoiseSizes()
 

@@ -32,8 +32,8 @@ class _TaskFace:
                 f"render_mode must be None or one of {self.metadata['render_modes']}, but {render_mode!r} was given"
             )
         for name, value in (("width", width), ("height", height)):
-            if not 16 <= value <= 8192:
-                raise InvalidSettingError(f"{name} must be between 16 and 8192 pixels, but {value} was given")
+            if not isinstance(value, int | np.integer) or not 16 <= value <= 8192:
+                raise InvalidSettingError(f"{name} must be between 16 and 8192 pixels, but {value!r} was given")
         self.task = task
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": self.task.render_fps}
@@ -70,8 +70,9 @@ class _TaskFace:
         except (TypeError, ValueError) as error:
             raise InvalidSettingError(f'options["state"] must be numbers, but {given!r} was given') from error
         if state.shape not in ((*batch, task.state_size), (task.state_size,)):
+            or_one_for_all = f" or {(task.state_size,)}" if batch else ""
             raise InvalidSettingError(
-                f'options["state"] must have shape {(*batch, task.state_size)} '
+                f'options["state"] must have shape {(*batch, task.state_size)}{or_one_for_all} '
                 f"(columns: {', '.join(task.state_columns)}), but {state.shape} was given"
             )
         state = np.broadcast_to(state, (*batch, task.state_size)).copy()
@@ -210,18 +211,29 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
     def move_target(self, point: Array) -> Any:
         """Move the target of the running episode towards a point, as far as the task allows; return the observation.
 
+        Args:
+            point: As many finite numbers as the target has coordinates (2 or 3).
+
         Raises:
-            InvalidSettingError: The task has no target of this many coordinates.
+            InvalidSettingError: Something else, or a task without a target.
             gymnasium.error.ResetNeeded: The environment was never reset.
         """
         columns = [i for i, name in enumerate(self.task.state_columns) if name.startswith(("target", "goal"))]
         if self._state is None:
             raise gym.error.ResetNeeded("call reset() before move_target()")
-        if not columns or np.shape(point) != (len(columns),):
+        try:
+            given = _to_numpy(point)
+            with np.errstate(over="ignore"):
+                goal = given.astype(self.task.dtype) if given.dtype.kind in "iuf" else np.array(np.nan)
+        except (TypeError, ValueError):  # ragged
+            goal = np.array(np.nan)
+        if not columns or goal.shape != (len(columns),) or not np.isfinite(goal).all():
+            allowed = f"a point of {len(columns)} finite numbers ({self.task.dtype})" if columns else "none to move"
             raise InvalidSettingError(
-                f"{type(self.task).__name__} has a target of {len(columns)} coordinates, but {point!r} was given"
+                f"{type(self.task).__name__} has a target of {len(columns)} coordinates: {allowed}, "
+                f"but {point!r} was given"
             )
-        self._state = _moved_towards(self.task, self._state, columns, np.asarray(point, self.task.dtype))
+        self._state = _moved_towards(self.task, self._state, columns, goal)
         self._observation = self.task.observation(self._state)
         if self._episode is not None:
             self._episode.states[-1] = self._state
@@ -256,7 +268,7 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
     Args:
         task: The task; by default the class's own, with `params`.
         num_envs: Number N of copies.
-        xp: The module numpy, or the module torch.
+        xp: The module numpy or torch, or its name (which `gym.make_vec` wants, for a spec that can be written).
         device: Device of the tensors.
         max_episode_steps: Length at which episodes are truncated; -1 for never.
         autoreset_mode: When rows that ended start anew: "NextStep" (default), "SameStep" (the step returns the new
@@ -284,18 +296,19 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
         *,
         xp: Any = np,
         device: Any = None,
-        max_episode_steps: int = -1,
+        max_episode_steps: int | None = -1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         width: int = 640,
         height: int = 480,
         **params: Any,
     ) -> None:
-        if num_envs < 1:
-            raise InvalidSettingError(f"num_envs must be at least 1, but {num_envs} was given")
-        if max_episode_steps != -1 and max_episode_steps < 1:
+        if not isinstance(num_envs, int | np.integer) or num_envs < 1:
+            raise InvalidSettingError(f"num_envs must be a whole number of at least 1, but {num_envs!r} was given")
+        max_episode_steps = -1 if max_episode_steps is None else max_episode_steps
+        if max_episode_steps != -1 and not (isinstance(max_episode_steps, int | np.integer) and max_episode_steps >= 1):
             raise InvalidSettingError(
-                f"max_episode_steps must be at least 1, or -1 for no limit, but {max_episode_steps} was given"
+                f"max_episode_steps must be at least 1, or -1 for no limit, but {max_episode_steps!r} was given"
             )
         self._set_up(self._given_or_own(task, params), render_mode, width, height)
         self._arrays: Arrays = make_arrays(self.task, xp, device)

@@ -311,6 +311,11 @@ class Task(ABC):
         """Call `best_return` or its like with rows of float64, each under its own constants."""
         steps = self.nominal_steps if steps is None else steps
         state = np.asarray(state, np.float64)
+        if steps < 0 or state.ndim < 1 or state.shape[-1] != self.state_size:
+            raise InvalidSettingError(
+                f"states of {type(self).__name__} have {self.state_size} columns ({', '.join(self.state_columns)}), "
+                f"and steps is at least 0, but states of shape {state.shape} and steps={steps} were given"
+            )
         rows = state.reshape(-1, self.state_size)
         if not self.randomize:
             return np.asarray(getattr(self, method)(rows, steps), np.float64).reshape(state.shape[:-1])
@@ -370,15 +375,17 @@ class Task(ABC):
             InvalidActionError: Wrong shape, not finite, or not one of the choices.
         """
         space = self.action_space
+        try:
+            values = np.asarray(action)
+        except ValueError as error:
+            raise InvalidActionError(f"the action must be one array, but {action!r} was given") from error
         if isinstance(space, spaces.Discrete):
-            chosen = np.asarray(action)
-            if chosen.shape != batch or chosen.dtype.kind not in "iu":
+            if values.shape != batch or values.dtype.kind not in "iu":
                 raise InvalidActionError(f"the action must be integers of shape {batch}, but {action!r} was given")
-            outside = not 0 <= chosen < space.n if batch == () else np.any((chosen < 0) | (chosen >= space.n))
+            outside = not 0 <= values < space.n if batch == () else np.any((values < 0) | (values >= space.n))
             if outside:
                 raise InvalidActionError(f"the action must be one of 0 to {space.n - 1}, but {action!r} was given")
-            return chosen
-        values = np.asarray(action)
+            return values
         if values.dtype.kind not in "fiu":
             raise InvalidActionError(f"the action must be numbers, but {action!r} was given")
         if values.shape != batch + space.shape:

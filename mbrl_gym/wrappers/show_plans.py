@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -68,7 +70,8 @@ class ShowPlans(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""
-        observation, info = self.env.reset(seed=seed, options=options)
+        with self._without_window():
+            observation, info = self.env.reset(seed=seed, options=options)
         self._state, self._decision, self._start = None, None, np.ones(1, np.bool_)
         self._observation, self._ended = observation, False
         self._show()
@@ -90,7 +93,13 @@ class ShowPlans(gym.Wrapper[Any, Any, Any, Any]):
         return self.env.render()
 
     def decide(self) -> Any:
-        """Return the agent's action for the present observation."""
+        """Return the agent's action for the present observation.
+
+        Raises:
+            gymnasium.error.ResetNeeded: The environment was never reset.
+        """
+        if self._observation is None:
+            raise gym.error.ResetNeeded("call reset() before decide()")
         return self._decide().action
 
     def move_target(self, point: Any) -> Any:
@@ -103,6 +112,18 @@ class ShowPlans(gym.Wrapper[Any, Any, Any, Any]):
         if self._decision is None:
             self._decision = self.agent.decide(self._observation, self._state, self._start)
         return self._decision
+
+    @contextlib.contextmanager
+    def _without_window(self) -> Iterator[None]:
+        """Keep the environment from showing a start, whose plan is not known yet: one picture a state is enough."""
+        env: Any = self.env.unwrapped
+        mode = env.render_mode
+        if mode == "human":
+            env.render_mode = "rgb_array"  # draws when asked
+        try:
+            yield
+        finally:
+            env.render_mode = mode
 
     def _show(self) -> None:
         if self.render_mode == "human":  # where nobody need call `render`

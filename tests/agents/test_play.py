@@ -112,11 +112,42 @@ def test_digits_choose_discrete_actions() -> None:
     assert (two.action({LEFT}), two.action({RIGHT}), two.action({pygame.K_1})) == (5, 6, 6)
 
 
+@pytest.mark.parametrize(
+    ("keys", "action"),
+    [
+        ((pygame.K_1, pygame.K_0), 0),
+        ((pygame.K_0, pygame.K_1), 1),
+        ((RIGHT, LEFT), 0),
+        ((LEFT, RIGHT), 1),
+        ((RIGHT, pygame.K_0), 0),
+        ((pygame.K_1, UP, LEFT, DOWN), 0),
+    ],
+)
+def test_of_several_choices_the_last_pressed_counts(keys: tuple[int, ...], action: int) -> None:
+    assert Controls(spaces.Discrete(2)).action(dict.fromkeys(keys)) == action
+
+
 def test_no_key_has_two_meanings_and_the_help_names_all() -> None:
     keys = [key for *pair, _ in AXES for key in pair]
     assert len({*keys, pygame.K_r, pygame.K_SPACE, pygame.K_ESCAPE}) == len(keys) + 3
     assert Controls(spaces.Box(-1, 1, (6,))).help.count(",") == 5
-    assert "0 to 9" in Controls(spaces.Discrete(10)).help
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (spaces.Discrete(10), "0 to 9: actions 0 to 9"),
+        (spaces.Discrete(3, start=5), "0 to 2: actions 5 to 7"),
+        (spaces.Discrete(4, start=-2), "0 to 3: actions -2 to 1"),
+        (spaces.Discrete(2, start=1), "0 to 1, or Left Right: actions 1 to 2"),
+        (spaces.Discrete(1, start=7), "0: action 7"),
+    ],
+)
+def test_the_help_names_the_actions_that_digits_choose(space: spaces.Discrete, words: str) -> None:
+    controls = Controls(space)
+    assert controls.help == words
+    chosen = [controls.action({pygame.K_0 + digit}) for digit in range(space.n)]
+    assert chosen == list(range(space.start, space.start + space.n))
 
 
 @pytest.mark.parametrize(
@@ -164,6 +195,36 @@ def test_bandits_wait_for_a_key(start: Any) -> None:
     assert game.env.actions == [4]
 
 
+def test_of_several_held_digits_the_last_pressed_counts(start: Any) -> None:
+    game = start(BANDIT)
+    for act, key in (
+        (press, pygame.K_7),
+        (press, pygame.K_2),  # 7 and 2 are held
+        (press, pygame.K_5),
+        (release, pygame.K_2),  # 7 and 5
+        (release, pygame.K_5),  # 7 alone
+        (press, pygame.K_9),
+        (press, pygame.K_7),  # pressed again: its release went elsewhere
+    ):
+        act(key)
+        game.frame()
+    assert game.env.actions == [7, 2, 5, 5, 7, 9, 7]
+
+
+def test_a_tapped_digit_counts_in_the_order_of_pressing(start: Any) -> None:
+    game = start(BANDIT)
+    for key in (pygame.K_3, pygame.K_8):  # 8 is pressed last, and held
+        press(key)
+        if key == pygame.K_3:
+            release(key)
+    game.frame()
+    press(pygame.K_1)  # tapped while 8 is held
+    release(pygame.K_1)
+    game.frame()
+    game.frame()
+    assert game.env.actions == [8, 1, 8]
+
+
 def test_pause_restart_and_quit(start: Any) -> None:
     game = start(ARM, Still(2))
     game.frame()
@@ -174,14 +235,28 @@ def test_pause_restart_and_quit(start: Any) -> None:
     assert len(game.env.actions) == len(game.agent.starts) == 1
     press(pygame.K_SPACE)
     game.frame()
-    reached = game.total
     press(pygame.K_r)
     game.frame()
-    assert game.returns == [reached]
-    assert game.said == [f"episode 1: return {reached:.2f}"]
     assert game.agent.starts == [True, False, True]
     press(pygame.K_ESCAPE)
     assert not game.frame()
+
+
+def test_a_restarted_episode_is_the_same_and_the_aborted_one_does_not_count(start: Any) -> None:
+    env = gym.make(DRIFT, max_episode_steps=3)
+    game = start(DRIFT, max_episode_steps=3)
+    press(RIGHT)
+    totals = []
+    for seed in (3, 4):
+        env.reset(seed=seed)
+        totals.append(sum(env.step(np.ones(1, np.float32))[1] for _ in range(3)))
+        game.frame()
+        game.frame()
+        press(pygame.K_r)  # two steps into the episode
+        for _ in range(3):
+            game.frame()
+        assert game.returns == pytest.approx(totals)
+    assert game.said == [f"episode {i + 1}: return {total:.2f}" for i, total in enumerate(totals)]
 
 
 @pytest.mark.parametrize("kind", [pygame.QUIT, pygame.WINDOWCLOSE])
@@ -320,13 +395,16 @@ def at_each_frame(monkeypatch: pytest.MonkeyPatch, keys: dict[int, int]) -> list
 
 
 def test_the_command_plays_until_escape(monkeypatch: pytest.MonkeyPatch) -> None:
-    frames = at_each_frame(monkeypatch, {2: pygame.K_r, 4: pygame.K_ESCAPE})
+    length = gym.spec(DRIFT).max_episode_steps
+    frames = at_each_frame(monkeypatch, {2: pygame.K_r, 2 + length: pygame.K_ESCAPE})
+    monkeypatch.setattr(Game, "fps", 0.0)  # as fast as it goes
     done = call(DRIFT, "--seed", 5)
     assert done.exit_code == 0, done.output
-    assert len(frames) == 5
+    assert len(frames) == 2 + length + 1
     lines = done.stdout.splitlines()
     assert "Esc: quit" in lines[1]
-    assert re.fullmatch(r"episode 1: return -\d+\.\d\d", lines[2])
+    (line,) = lines[2:]
+    assert re.fullmatch(r"episode 1: return -\d+\.\d\d", line)
 
 
 def test_the_command_plays_with_an_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -378,5 +456,5 @@ def test_watch_stops_when_the_window_is_closed(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(Renderer, "_show", close_at_the_fourth)
     done = CliRunner().invoke(cli.app, ["watch", DRIFT, "--agent", str(tmp_path / "agent.zip")])
     assert done.exit_code == 0, done.output
-    assert shown == [0, 0, 1, 2]
+    assert shown == [0, 1, 2, 3]
     assert done.stdout == ""

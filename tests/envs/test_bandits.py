@@ -322,3 +322,11 @@ def test_hidden_means_are_readable(task_class):
     states = start_states(task, 3)
     assert_array_equal(task.means(states), states[:, :4])
     assert not np.shares_memory(task.means(states), states)
+
+
+@pytest.mark.parametrize("last", [[1.0] * 10, [0.3] * 10, [1.0, 1.0] + [0.0] * 8])
+def test_at_most_one_arm_was_last(last):
+    env = gym.make("mbrl/Bandit-v0")
+    with pytest.raises(InvalidSettingError, match="state"):
+        env.reset(options={"state": [0.5] * 10 + last + [0.0]})
+    env.reset(options={"state": [0.5] * 10 + [0.0] * 9 + [1.0, 0.0]})

@@ -314,3 +314,10 @@ def test_a_pole_that_does_not_fall_is_no_exception(gravity):
     task = CartPoleContinuous(gravity=gravity)
     assert_array_equal(task.optimal_return(np.zeros((1, 4))), 200)
     assert np.isfinite(task.balancing_gain()).all()
+
+
+def test_no_controller_exceeds_the_bound_where_the_optimum_is_only_searched():
+    task = CartPoleContinuous(dtype="float64")
+    state = np.array([1.644, -2.798, 0.092, -1.622])
+    assert task.return_bound(state, steps=200) == 200
+    assert task.optimal_return(state, steps=200) <= 200

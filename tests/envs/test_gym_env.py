@@ -60,7 +60,7 @@ def bad_actions(space, kind):
         "value": [zeros + math.nan, zeros + math.inf, zeros - math.inf, np.where(first, math.nan, zeros)],
         "mixed": [np.where(first, -math.inf, math.inf), np.where(first, math.nan, math.inf)],
         "shape": [0.0, zeros[None], np.zeros(size + 1, np.float32), []],
-        "type": [["left"] * size, None, {}],
+        "type": [["left"] * size, None, {}, [[0.0], [0.0, 0.0]]],
     }[kind]
 
 

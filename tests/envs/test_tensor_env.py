@@ -199,3 +199,11 @@ def test_disabled_refuses_steps_of_rows_that_ended():
     env.step(torch.zeros(3, 2))
     with pytest.raises(gym.error.ResetNeeded, match=r"rows \[0, 1, 2\]"):
         env.step(torch.zeros(3, 2))
+
+
+def test_make_vec_takes_the_name_of_the_module_and_keeps_it_in_the_spec():
+    env = gym.make_vec("mbrl/Arm-v0", num_envs=2, xp="torch")
+    assert isinstance(env.reset(seed=0)[0], torch.Tensor)
+    again = gym.make_vec(env.spec)
+    assert '"xp": "torch"' in env.spec.to_json()
+    assert isinstance(again.reset(seed=0)[0], torch.Tensor)

@@ -198,3 +198,15 @@ def test_seeded_search_reproduces():
     search = Search(random_starts=2, iterations=3, seed=5)
     one, other = (best_found(task, state, 20, search)[1] for _ in range(2))
     assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("collision_cost", [0.0, 10.0])
+def test_a_cheap_crash_stays_below_the_bound(collision_cost):
+    pytest.importorskip("cvxpy")
+    task = DroneObstacles(dtype="float64", collision_cost=collision_cost)
+    state = starts(task, 8)
+    nearest = state[:, 13:16]
+    thrust = nearest / np.abs(nearest).max(1, keepdims=True)
+    crashed = returns_of(task, state, np.repeat(thrust[:, None], 100, axis=1))
+    assert (crashed <= task.return_bound(state) + 1e-6).all()
+    assert (crashed > DroneObstacles().return_bound(state)).any()  # what the bound without crashes would miss

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from mbrl_gym.envs.arm import ArmVectorEnv
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
 from mbrl_gym.envs.task import NoiseSizes, Params, Task, draw, namespace
 from mbrl_gym.errors import InvalidActionError, InvalidSettingError
@@ -407,7 +408,7 @@ def test_limit_of_minus_one_never_truncates(env_id, some_actions):
     [
         ({"max_episode_steps": 0}, "max_episode_steps must be at least 1, or -1"),
         ({"max_episode_steps": -2}, "max_episode_steps must be at least 1, or -1"),
-        ({"num_envs": 0}, "num_envs must be at least 1"),
+        ({"num_envs": 0}, "num_envs must be a whole number of at least 1"),
         ({"autoreset_mode": "never"}, "'NextStep', 'SameStep', 'Disabled'.*'never'"),
         ({"humidity": 1.0}, "'humidity'"),
     ],
@@ -619,3 +620,17 @@ def test_closing_declares_the_environment_closed(env_id):
     vec.close()
     vec.close()
     assert vec.closed
+
+
+def test_a_limit_of_none_is_no_limit_of_its_own():
+    assert gym.make_vec("mbrl/Arm-v0", num_envs=2, max_episode_steps=None).max_episode_steps in (50, -1)
+    assert ArmVectorEnv(num_envs=2, max_episode_steps=None).max_episode_steps == -1
+
+
+@pytest.mark.parametrize(
+    "setting", [{"num_envs": 2.5}, {"max_episode_steps": 2.5}, {"width": "640"}, {"height": 640.7}]
+)
+def test_settings_must_be_whole_numbers(setting):
+    (name,) = setting
+    with pytest.raises(InvalidSettingError, match=f"^{name} must be"):
+        ArmVectorEnv(**{"num_envs": 2, **setting})

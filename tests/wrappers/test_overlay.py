@@ -214,10 +214,16 @@ def test_windows_show_one_picture_a_step(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(Renderer, "draw", note)
     env = ShowPlans(gym.make(ARM, render_mode="human", max_episode_steps=3), Fixed())
-    env.reset(seed=0)
-    for _ in range(3):
-        env.step(env.decide())
-    assert shown == [(0, None), (0, 5), (1, 5), (2, 5), (3, None)]
+    for _ in range(2):
+        shown.clear()
+        env.reset(seed=0)
+        assert env.render_mode == "human"
+        for _ in range(3):
+            env.step(env.decide())
+        assert shown == [(0, 5), (1, 5), (2, 5), (3, None)]
+    with pytest.raises(InvalidSettingError, match="no option 'unknown'"):
+        env.reset(options={"unknown": 1})
+    assert env.render_mode == "human"
 
     # Without the wrapper a plan lasts for several steps, and every step draws what is left of it.
     shown.clear()
@@ -249,6 +255,43 @@ def test_a_moved_target_makes_a_new_decision() -> None:
     assert len(fixed.asked) == 2
     np.testing.assert_array_equal(fixed.asked[1][0], observation)
     assert fixed.asked[1][1:] == (None, True)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        *(["a", "b"], ["0.1", "0.2"], [np.nan, 0.0], [0.0, -np.inf], [1e300, 0.0], [1.0], [[0.1, 0.2]], [[1], 2]),
+        *([None, 0.0], [1j, 0.0], [True, False], None, "ab", 0.5, [0.1, 0.2, np.nan], ["x", "y", "z"]),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(("env_id", "size"), [(ARM, 2), ("mbrl/Drone-v0", 3)])
+def test_targets_move_towards_finite_points_only(env_id: str, size: int, point: Any) -> None:
+    env = pictured(env_id)
+    env.reset(seed=0)
+    before = env.unwrapped.get_state()["state"].copy()
+    with pytest.raises(InvalidSettingError) as refusal:
+        env.unwrapped.move_target(point)
+    assert f"has a target of {size} coordinates: a point of {size} finite numbers" in str(refusal.value)
+    assert str(refusal.value).endswith(f"but {point!r} was given")
+    np.testing.assert_array_equal(env.unwrapped.get_state()["state"], before)
+
+
+@pytest.mark.parametrize("given", [[0, 1], (0.0, 1.0), np.array([0.0, 1.0]), torch.tensor([0.0, 1.0])])
+def test_targets_move_to_points_of_any_kind_of_numbers(given: Any) -> None:
+    env = pictured()
+    env.reset(seed=0)
+    np.testing.assert_array_equal(env.unwrapped.move_target(given)[4:6], [0.0, 1.0])
+
+
+def test_plans_need_an_episode() -> None:
+    fixed = Fixed()
+    env = ShowPlans(pictured(), fixed)
+    with pytest.raises(gym.error.ResetNeeded, match=r"call reset\(\) before decide\(\)"):
+        env.decide()
+    assert fixed.asked == []
+    env.reset(seed=0)
+    np.testing.assert_array_equal(env.decide(), np.float32([0.5, -0.5]))
 
 
 def test_what_cannot_be_shown_is_refused(agent: MPC) -> None:
