@@ -47,7 +47,7 @@ def describe(env_id: str, task: Task, states: np.ndarray[Any, Any]) -> dict[str,
     chunks = np.array_split(states, 5)  # what takes minutes shows how far it is
     best = np.concatenate([task.optimal_return(part) for part in tqdm(chunks, env_id, leave=False, delay=10)])
     try:
-        gap = round(float(np.mean(task.return_bound(states) - best)), 4)
+        gap = max(0.0, round(float(np.mean(task.return_bound(states) - best)), 4))
     except NotImplementedError:
         gap = None
     return {

@@ -183,10 +183,10 @@ class DroneObstacles(BestFound):
         dt = constants.dt
         gain, pull = constants.max_acceleration * dt, constants.drag * dt
         slowing = 1.0 + pull
-        thrust = unstack_columns(xp.clip(action, -1.0, 1.0))
+        thrust = [clip(column(action, i), -1.0, 1.0) for i in range(3)]
         v = [(v[i] + gain * thrust[i] + pull * wind[i]) / slowing for i in range(3)]
-        v = _bounded(v, self.max_speed)
-        after = _bounded([p[i] + dt * v[i] for i in range(3)], self.max_distance)
+        v = [clip(each, -self.max_speed, self.max_speed) for each in v]
+        after = [clip(p[i] + dt * v[i], -self.max_distance, self.max_distance) for i in range(3)]
         segment = after[0] - p[0], after[1] - p[1], after[2] - p[2]
         *centre, radius = self._spheres(state, p)
         gap = segment_distance(tuple(centre), segment) - radius
@@ -200,10 +200,10 @@ class DroneObstacles(BestFound):
         xp: Any = math if type(exponent) is float else namespace(exponent)
         kept = xp.exp(exponent)
         fresh = constants.wind_std * xp.sqrt(-xp.expm1(2.0 * exponent))
-        return _bounded([kept * old + fresh * new for old, new in zip(wind, normal, strict=True)], self.max_wind)
+        return [self._limited(kept * old + fresh * new) for old, new in zip(wind, normal, strict=True)]
 
     def _limited(self, wind: Array) -> Array:
-        return namespace(wind).clip(wind, -self.max_wind, self.max_wind)
+        return clip(wind, -self.max_wind, self.max_wind)
 
     def _spheres(self, state: Array, p: list[Array]) -> tuple[Array, Array, Array, Array]:
         """Return the obstacles' centres relative to p, by axis, and their radii, each `[K, ...]`."""
@@ -272,12 +272,6 @@ class DroneObstacles(BestFound):
         Constrained planners keep it at or below zero.
         """
         return -next_observation[..., 12]
-
-
-def _bounded(columns: list[Array], limit: float) -> list[Array]:
-    """Clip all columns to [-limit, limit]."""
-    block = stack_columns(*columns)
-    return unstack_columns(namespace(block).clip(block, -limit, limit))
 
 
 class DroneObstaclesEnv(TaskEnv):

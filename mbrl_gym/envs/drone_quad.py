@@ -10,13 +10,14 @@ from gymnasium import spaces
 
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
 from mbrl_gym.envs.quadrotor import thrusts_of_step, travel, turn
-from mbrl_gym.envs.quaternions import Columns, quaternion_of, rotation_matrix
+from mbrl_gym.envs.quaternions import quaternion_of, rotation_matrix
 from mbrl_gym.envs.task import (
     Array,
     Noise,
     NoiseSizes,
     Optimum,
     Params,
+    clip,
     namespace,
     norm,
     stack_columns,
@@ -128,9 +129,15 @@ class DroneQuad(BestFound):
         # Thrust turns with the attitude, which moves on its own: it goes first.
         stages, q, rates = turn(tuple(columns[6:10]), tuple(columns[10:13]), thrusts, constants)
         p, v = travel(tuple(columns[:3]), tuple(columns[3:6]), stages, thrusts, constants)
-        p, v = _bounded(p, self.params.max_distance), _bounded(v, self.params.max_speed)
-        rates = _bounded(rates, self.params.max_rate)
-        return stack_columns(*p, *v, *q, *rates, *thrusts[2], *columns[17:])
+        farthest, fastest, fastest_turn = self.params.max_distance, self.params.max_speed, self.params.max_rate
+        return stack_columns(
+            *(clip(each, -farthest, farthest) for each in p),
+            *(clip(each, -fastest, fastest) for each in v),
+            *q,
+            *(clip(each, -fastest_turn, fastest_turn) for each in rates),
+            *thrusts[2],
+            *columns[17:],
+        )
 
     def observation(self, state: Array) -> Array:
         """Return target - p, v, the rotation matrix, body rates, thrusts and p."""
@@ -162,13 +169,6 @@ def _square(*columns: Array) -> Array:
     for column in columns[1:]:
         total = total + column * column
     return total
-
-
-def _bounded(columns: Columns, limit: float) -> Columns:
-    """Clip all columns to [-limit, limit]."""
-    block = stack_columns(*columns)
-    block = namespace(block).clip(block, -limit, limit)
-    return tuple(unstack_columns(block))
 
 
 class DroneQuadEnv(TaskEnv):

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from mbrl_gym.envs.quaternions import Columns, normalised, quaternion_rate, third_axis
-from mbrl_gym.envs.task import Array, namespace, unstack_columns
+from mbrl_gym.envs.task import Array, clip, namespace, unstack_columns
 
 __all__ = ["thrusts_of_step", "torques", "travel", "turn"]
 
@@ -27,8 +27,7 @@ def _mean_rate(first: Columns, second: Columns, third: Columns, fourth: Columns)
 
 def thrusts_of_step(start: Columns, action: Array, constants: Any) -> tuple[Columns, Columns, Columns]:
     """Return the rotors' thrusts [N] at the start, the middle and the end of the step: the lag's exact solution."""
-    command = 0.5 * (namespace(action).clip(action, -1.0, 1.0) + 1.0)
-    goal = tuple(part * constants.max_thrust for part in unstack_columns(command))
+    goal = tuple(0.5 * (clip(part, -1.0, 1.0) + 1.0) * constants.max_thrust for part in unstack_columns(action))
     exponent = -0.5 * constants.dt / constants.motor_lag
     left = math.exp(exponent) if type(exponent) is float else namespace(exponent).exp(exponent)
     middle = tuple(aim + left * (thrust - aim) for thrust, aim in zip(start, goal, strict=True))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import maximum_filter1d
+from task_toys import start_states
 
 from mbrl_gym.envs.arm import Arm
 from mbrl_gym.envs.arm_optimum import (
@@ -22,17 +23,12 @@ from mbrl_gym.envs.arm_optimum import (
     tip,
 )
 from mbrl_gym.envs.arm_sparse import ArmSparse
-from mbrl_gym.envs.task import Noise, draw
+from mbrl_gym.envs.task import Noise
 
 NOTHING = Noise(np.zeros(0), np.zeros(0))
 ARM = Links(1.0, 0.8)
 ANGLES = st.floats(-4.0, 4.0)
 LENGTHS = st.floats(0.2, 2.0)
-
-
-def start_states(task, rows, seed=0):
-    """Draw start states `[rows, S]`."""
-    return task.initial(draw(np.random.default_rng(seed), (rows,), task.initial_noise, task.dtype))
 
 
 def distance(links, pose, target):

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.evaluation import evaluate_policy
+from task_toys import start_states
 
 from mbrl_gym.agents import as_sb3_vec_env
 from mbrl_gym.agents.benchmark.evaluation import Evaluation, RandomPolicy
@@ -21,7 +22,7 @@ from mbrl_gym.envs.arm import Arm
 from mbrl_gym.envs.arm_optimum import Links, closest, steps_to_disc
 from mbrl_gym.envs.arm_pick_place import ArmPickPlace
 from mbrl_gym.envs.arm_sparse import ArmSparse
-from mbrl_gym.envs.task import Noise, draw
+from mbrl_gym.envs.task import Noise
 from mbrl_gym.errors import InvalidSettingError
 
 NOTHING = Noise(np.zeros(0), np.zeros(0))
@@ -29,11 +30,6 @@ PICK = "mbrl/ArmPickPlace-v0"
 OPEN, CLOSE = -1.0, 1.0
 FAR = (0.0, 1.5)  # a goal away from everything
 LEARNING = {"learning_starts": 100, "batch_size": 32, "seed": 0, "policy_kwargs": {"net_arch": [16]}}
-
-
-def start_states(task, rows, seed=0):
-    """Draw start states `[rows, S]`."""
-    return task.initial(draw(np.random.default_rng(seed), (rows,), task.initial_noise, task.dtype))
 
 
 def pick_state(theta=(0.0, 0.0), thing=(1.8, 0.0), goal=FAR, closed=0.0, held=0.0):

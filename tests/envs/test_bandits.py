@@ -10,17 +10,13 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import integrate, stats
+from task_toys import start_states
 
 from mbrl_gym.envs.bandit import Bandit
 from mbrl_gym.envs.bandit_bernoulli import BanditBernoulli
 from mbrl_gym.envs.bandit_drifting import BanditDrifting
 from mbrl_gym.envs.task import Noise, draw
 from mbrl_gym.errors import InvalidSettingError
-
-
-def start_states(task, rows, seed=0):
-    """Draw start states `[rows, S]`."""
-    return task.initial(draw(np.random.default_rng(seed), (rows,), task.initial_noise, task.dtype))
 
 
 def state_of(*means):

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg, stats
+from task_toys import start_states
 
 from mbrl_gym.envs.cartpole import CartPoleContinuous
-from mbrl_gym.envs.task import Noise, draw
+from mbrl_gym.envs.task import Noise
 from mbrl_gym.errors import InvalidSettingError
 
 NOTHING = Noise(np.zeros(0), np.zeros(0))
@@ -27,11 +28,6 @@ CONSTANTS = {
     "theta_limit": 0.6,
     "start_range": 0.2,
 }
-
-
-def start_states(task, rows, seed=0):
-    """Draw start states `[rows, S]`."""
-    return task.initial(draw(np.random.default_rng(seed), (rows,), task.initial_noise, task.dtype))
 
 
 def gymnasiums_cartpole(params):

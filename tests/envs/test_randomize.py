@@ -9,13 +9,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import data_equivalence
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
+from task_toys import one_step, some_steps, start_states
 
 from mbrl_gym.envs.bandit import Bandit
 from mbrl_gym.envs.drift import Drift
@@ -35,39 +35,6 @@ def ranges(env_id, make_task):
     names = [f.name for f in fields(params) if f.type in ("float", float) and f.name not in params.fixed]
     defaults = {name: getattr(params, name) for name in names}
     return {name: tuple(sorted((0.9 * value, value))) if value else (0.0, 0.05) for name, value in defaults.items()}
-
-
-def start_states(task, rows, seed=0):
-    """Draw start states `[rows, S]`."""
-    return task.initial(draw(np.random.default_rng(seed), (rows,), task.initial_noise, task.dtype))
-
-
-def on_the_way(task, rows, seed=0):
-    """Draw states some steps after the start, with actions (in and beyond bounds) and noise for one more."""
-    generator = np.random.default_rng(seed)
-    state = start_states(task, rows, seed)
-    for _ in range(4):
-        if isinstance(task.action_space, spaces.Box):
-            action = generator.uniform(-1.3, 1.3, (rows, *task.action_space.shape)).astype(task.dtype)
-        else:
-            action = generator.integers(task.action_space.n, size=rows)
-        noise = draw(generator, (rows,), task.transition_noise, task.dtype)
-        before, state = state, task.transition(state, action, noise)
-    return before, action, noise
-
-
-def one_step(task, state, action, noise):
-    """Return all that one step yields."""
-    after = task.transition(state, action, noise)
-    observation, next_observation = task.observation(state), task.observation(after)
-    return {
-        "state": after,
-        "observation": observation,
-        "next_observation": next_observation,
-        "reward": task.reward(observation, action, next_observation),
-        "terminal": task.terminal(next_observation),
-        **task.info(state, action, after),
-    }
 
 
 def fixed_task(task, row):
@@ -193,7 +160,7 @@ def test_final_info_has_the_constants_of_the_episode_that_ended(env_id, ranges, 
 
 def test_each_row_evolves_like_the_task_with_its_constants(env_id, ranges, make_task):
     task = make_task(env_id, dtype="float64", randomize=ranges)
-    state, action, noise = on_the_way(task, rows=12)
+    state, action, noise = some_steps(task, rows=12)
     together = one_step(task, state, action, noise)
     own = task.state_size - len(ranges)
     for row in range(12):
@@ -223,7 +190,7 @@ def test_a_range_of_one_value_equals_the_fixed_task(env_id, ranges, make_task):
     fixed = make_task(env_id, dtype="float64")
     values = {name: getattr(fixed.params, name) for name in ranges}
     task = make_task(env_id, dtype="float64", randomize={name: (value, value) for name, value in values.items()})
-    state, action, noise = on_the_way(task, rows=8)
+    state, action, noise = some_steps(task, rows=8)
     own = fixed.state_size
     assert_array_equal(state[:, own:], np.tile(list(values.values()), (8, 1)))
     expected = one_step(fixed, state[:, :own], action, noise)
@@ -235,7 +202,7 @@ def test_a_range_of_one_value_equals_the_fixed_task(env_id, ranges, make_task):
 
 def test_torch_agrees_with_numpy(env_id, ranges, make_task):
     task = make_task(env_id, dtype="float64", randomize=ranges)
-    state, action, noise = on_the_way(task, rows=32)
+    state, action, noise = some_steps(task, rows=32)
     expected = one_step(task, state, action, noise)
     tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in (state, action, *noise)]
     for name, got in one_step(task, tensors[0], tensors[1], Noise(*tensors[2:])).items():
@@ -246,7 +213,7 @@ def test_torch_agrees_with_numpy(env_id, ranges, make_task):
 
 def test_each_row_equals_the_single_state_bit_for_bit(env_id, ranges, make_task):
     task = make_task(env_id, randomize=ranges)
-    state, action, noise = on_the_way(task, rows=17)
+    state, action, noise = some_steps(task, rows=17)
     together = one_step(task, state, action, noise)
     assert together["state"].strides[0] == state.itemsize, "columns are contiguous"
     assert {together[name].dtype for name in ("state", "observation", "reward")} == {np.dtype("float32")}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from scipy.ndimage import maximum_filter1d
+from task_toys import one_step, some_steps, start_states
 
 from mbrl_gym import MbrlGymError
 from mbrl_gym.envs.arm import Arm
@@ -32,39 +33,6 @@ UNBOUNDED = ("mbrl/Drift-v0", "mbrl/Bandit-v0", "mbrl/BanditDrifting-v0")
 def eps(*numbers):
     """Return normal noise chosen by hand."""
     return Noise(np.array(numbers, np.float64), np.zeros(0))
-
-
-def start_states(task, rows, seed=0):
-    """Draw start states `[rows, S]`."""
-    return task.initial(draw(np.random.default_rng(seed), (rows,), task.initial_noise, task.dtype))
-
-
-def some_steps(task, rows, seed=0):
-    """Draw states on the way, with actions (in and beyond bounds) and noise for one step more."""
-    generator = np.random.default_rng(seed)
-    state = start_states(task, rows, seed)
-    for _ in range(4):
-        if isinstance(task.action_space, spaces.Box):
-            action = generator.uniform(-1.3, 1.3, (rows, *task.action_space.shape)).astype(task.dtype)
-        else:
-            action = generator.integers(task.action_space.n, size=rows)
-        noise = draw(generator, (rows,), task.transition_noise, task.dtype)
-        before, state = state, task.transition(state, action, noise)
-    return before, action, noise
-
-
-def one_step(task, state, action, noise):
-    """Return all that one step yields: next state, both observations, reward, terminal, info."""
-    after = task.transition(state, action, noise)
-    observation, next_observation = task.observation(state), task.observation(after)
-    return {
-        "state": after,
-        "observation": observation,
-        "next_observation": next_observation,
-        "reward": task.reward(observation, action, next_observation),
-        "terminal": task.terminal(next_observation),
-        **task.info(state, action, after),
-    }
 
 
 # --- every task ---
