@@ -61,10 +61,9 @@ def test_stored_optima_are_recomputed(env_id):
         assert_allclose(optimum_of(task, states), stored, rtol=2e-4, atol=2e-3)
         return
     # The full search takes long: a short one comes close from below.
-    scale = known.optimal - known.random
-    found = best_found(task, states, task.nominal_steps, replace(task.search, random_starts=0, iterations=25))[0]
-    assert (found <= stored + 1e-3 * scale).all()
-    assert (found >= stored - 0.03 * scale).all()
+    found = best_found(task, states, task.nominal_steps, replace(task.search, random_starts=0, iterations=30))[0]
+    assert (found <= stored + 0.01 * np.abs(stored)).all()
+    assert (found >= stored - 0.15 * np.abs(stored)).all()
 
 
 @pytest.mark.parametrize("env_id", ALL_IDS)

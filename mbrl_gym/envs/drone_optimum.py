@@ -9,7 +9,7 @@ import numpy as np
 
 from mbrl_gym.envs.task import Array
 
-__all__ = ["shortest_distances"]
+__all__ = ["least_distances_of_rotorcraft", "shortest_distances"]
 
 
 def shortest_distances(
@@ -33,10 +33,7 @@ def shortest_distances(
     Raises:
         ImportError: CVXPY is not installed.
     """
-    try:
-        import cvxpy
-    except ImportError as error:
-        raise ImportError('the optimum of the drone needs CVXPY: pip install "mbrl-gym[optimum]"') from error
+    cvxpy = _cvxpy()
     problem, action = _problem(steps, decay)
     given = problem.param_dict
     given["offset"].value, given["velocity"].value = offset, velocity
@@ -45,11 +42,65 @@ def shortest_distances(
     return float(problem.value), np.clip(action.value, -1.0, 1.0)
 
 
+def least_distances_of_rotorcraft(
+    offset: Array, velocity: Array, steps: int, *, dt: float, drag: float, gravity: float, thrust: float
+) -> float:
+    """Return a lower bound of the sum over `steps` steps of the distances [m] that a rotorcraft can reach.
+
+    The relaxation lets the thrust point anywhere at once: over a step, velocity and position each get a mean
+    acceleration out of the ball of that radius. Attitude, lag and the rotors' limits are left out.
+
+    Args:
+        offset: Position minus target at the start `[3]` [m].
+        velocity: Velocity at the start `[3]` [m/s].
+        steps: Number of steps.
+        dt: Time step [s].
+        drag: Deceleration per speed [1/s].
+        gravity: Along -z [m/s2].
+        thrust: Largest acceleration by thrust [m/s2].
+
+    Raises:
+        ImportError: CVXPY is not installed.
+    """
+    cvxpy = _cvxpy()
+    problem = _relaxation(steps, dt, drag, gravity, thrust)
+    given = problem.param_dict
+    given["offset"].value, given["velocity"].value = offset, velocity
+    return float(problem.solve(solver=cvxpy.CLARABEL))
+
+
+def _cvxpy() -> Any:
+    try:
+        import cvxpy
+    except ImportError as error:
+        raise ImportError('the optimum of the drones needs CVXPY: pip install "mbrl-gym[optimum]"') from error
+    return cvxpy
+
+
+@lru_cache(maxsize=8)
+def _relaxation(steps: int, dt: float, drag: float, gravity: float, thrust: float) -> Any:
+    """Return the problem with the parameters offset and velocity."""
+    cvxpy = _cvxpy()
+    # A constant acceleration u over a step adds reach * u to the velocity and shift * u to the position.
+    reach = -np.expm1(-drag * dt) / drag if drag else dt
+    shift = (dt - reach) / drag if drag else dt * dt / 2
+    lift = [cvxpy.Variable((steps, 3)) for _ in range(2)]
+    v, x = cvxpy.Variable((steps + 1, 3)), cvxpy.Variable((steps + 1, 3))
+    fall = np.array([[0.0, 0.0, gravity]])
+    constraints = [
+        v[0] == cvxpy.Parameter(3, name="velocity"),
+        x[0] == cvxpy.Parameter(3, name="offset"),
+        v[1:] == (1 - drag * reach) * v[:-1] + reach * (lift[0] - fall),
+        x[1:] == x[:-1] + reach * v[:-1] + shift * (lift[1] - fall),
+        *(cvxpy.norm(part, axis=1) <= thrust for part in lift),
+    ]
+    return cvxpy.Problem(cvxpy.Minimize(cvxpy.sum(cvxpy.norm(x[1:], axis=1))), constraints)
+
+
 @lru_cache(maxsize=8)
 def _problem(steps: int, decay: float) -> tuple[Any, Any]:
     """Return the problem with the parameters offset, velocity and push, and its actions."""
-    import cvxpy
-
+    cvxpy = _cvxpy()
     push = cvxpy.Parameter((steps, 3), name="push")
     action = cvxpy.Variable((steps, 3))
     v, x = cvxpy.Variable((steps + 1, 3)), cvxpy.Variable((steps + 1, 3))

@@ -124,10 +124,11 @@ class Optimiser:
     def improve(self, start: Array, actions: Array) -> Array:
         """Return better action sequences `[B, H, A]` from starts `[B, S]`."""
         states, costs = self.roll_out(start, actions)
+        moving = self.moving_columns(start, actions.shape[2])
         damping = np.full(len(start), 1.0)
         active = np.arange(len(start))
         for _ in range(self.search.iterations):
-            trial = self.try_step(states[active], actions[active], damping[active])
+            trial = self.try_step(states[active], actions[active], damping[active], moving)
             gain = costs[active] - trial[2]
             better = gain > 0
             rows = active[better]
@@ -160,9 +161,16 @@ class Optimiser:
         """Return the cost `[...]` of a step into the states `[..., S]`."""
         return -self.task.search_reward(action, self.task.observation(following))
 
-    def try_step(self, states: Array, actions: Array, damping: Array) -> tuple[Array, Array, Array, Array]:
+    def moving_columns(self, start: Array, size: int) -> Array:
+        """Return the indices of the state columns that random actions change."""
+        wiggle = np.random.default_rng(self.search.seed).uniform(-1.0, 1.0, (len(start), 10, size))
+        states, _ = self.roll_out(start, wiggle)
+        return np.flatnonzero((states[:, 1:] != states[:, :-1]).any((0, 1)))
+
+    def try_step(
+        self, states: Array, actions: Array, damping: Array, moving: Array
+    ) -> tuple[Array, Array, Array, Array]:
         """Return states, actions and costs of the best step size, and this size, for each trajectory."""
-        moving = np.flatnonzero((states[:, 1:] != states[:, :-1]).any((0, 1)))
         change, gain = backward_pass(self.expand(states, actions, moving), actions, damping)
         sizes, rows = len(STEP_SIZES), len(states)
         sized = STEP_SIZES.repeat(rows)[:, None]

@@ -6,8 +6,10 @@ from numpy.testing import assert_allclose
 from scipy.optimize import linprog
 
 from mbrl_gym.envs.drone import Drone
-from mbrl_gym.envs.drone_optimum import shortest_distances
+from mbrl_gym.envs.drone_optimum import least_distances_of_rotorcraft, shortest_distances
+from mbrl_gym.envs.drone_quad import DroneQuad
 from mbrl_gym.envs.task import draw
+from mbrl_gym.envs.trajectory_search import Search, best_found
 from mbrl_gym.noise import Noise
 
 pytest.importorskip("cvxpy")
@@ -86,3 +88,30 @@ def test_optimum_uses_the_constants_of_each_row():
     expected = [Drone(max_acceleration=float(row[-1])).optimal_return(row[:-1]) for row in states]
     assert_allclose(task.optimal_return(states), expected, rtol=1e-6)
     assert len({round(float(value), 6) for value in expected}) == 3
+
+
+@pytest.mark.parametrize("drag", [0.0, 0.4])
+def test_a_far_target_overhead_takes_full_thrust_upwards(drag):
+    dt, thrust, gravity, height, speed, total = 0.02, 20.0, 9.81, 0.0, 0.3, 0.0
+    for _ in range(30):  # constant acceleration over a step, in closed form
+        if drag:
+            final = (thrust - gravity) / drag
+            height += final * dt + (speed - final) * (1 - np.exp(-drag * dt)) / drag
+            speed = final + (speed - final) * np.exp(-drag * dt)
+        else:
+            height += speed * dt + 0.5 * (thrust - gravity) * dt * dt
+            speed += (thrust - gravity) * dt
+        total += 50.0 - height
+    found = least_distances_of_rotorcraft(
+        np.array([0, 0, -50.0]), np.array([0, 0, 0.3]), 30, dt=dt, drag=drag, gravity=gravity, thrust=thrust
+    )
+    assert_allclose(found, total, rtol=1e-5)
+
+
+def test_no_flight_of_the_quadrotor_exceeds_its_bound():
+    task = DroneQuad(dtype="float64")
+    state = starts(task, 3)
+    bound = task.return_bound(state, steps=80)
+    found, _ = best_found(task, state, 80, Search(random_starts=0, iterations=15))
+    assert (found <= bound).all()
+    assert (found > 2 * bound).all()  # it says something
