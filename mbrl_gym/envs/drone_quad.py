@@ -235,7 +235,8 @@ class DroneQuadEnv(TaskEnv):
 
     ## Optimum
     Best known, by differential dynamic programming on the equations; searches from several starts agree to about 0.3%.
-    The bound is a cone program, for CVXPY (`pip install "mbrl-gym[optimum]"`): it lets the thrust point anywhere at once.
+    The bound is a cone program, for CVXPY (`pip install "mbrl-gym[optimum]"`), which lets the thrust point anywhere at
+    once.
 
     ## Version History
     v0: initial version.
