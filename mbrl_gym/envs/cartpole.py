@@ -218,8 +218,8 @@ class CartPoleContinuous(Task):
         for _ in range(20):
             speed = min(speed, fastest(theta_limit, accelerations(speed)[1]))
         x_speed = fastest(x_limit, accelerations(speed)[0])
-        bounds = (x_limit + dt * x_speed, x_speed, theta_limit + dt * speed, speed)
-        return tuple(1.001 * bound for bound in bounds)  # type: ignore[return-value]
+        slack = 1.001
+        return slack * (x_limit + dt * x_speed), slack * x_speed, slack * (theta_limit + dt * speed), slack * speed
 
 
 class CartPoleContinuousEnv(TaskEnv):

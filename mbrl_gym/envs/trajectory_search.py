@@ -31,7 +31,7 @@ class Search:
     random_starts: int = 7  # random initial action sequences, beside the task's own guesses
     spread: float = 0.4  # standard deviation of the last of them
     iterations: int = 150
-    tolerance: float = 1e-4  # a trajectory is done when an iteration gains less, relative to the cost
+    tolerance: float = 1e-5  # a trajectory is done when an iteration gains less, relative to the cost
     seed: int = 0
 
 
@@ -137,7 +137,7 @@ class Optimiser:
             damping[active] = np.where(better, damping[active] * factor, damping[active] * 10).clip(
                 LOWEST_DAMPING, None
             )
-            small = better & (gain < self.search.tolerance * np.abs(costs[active]) / 10)
+            small = better & (gain < self.search.tolerance * np.abs(costs[active]))
             active = active[~small & (damping[active] < HIGHEST_DAMPING)]
             if not len(active):
                 break
