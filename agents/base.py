@@ -25,6 +25,7 @@ from mbrl_gym.models.saved import (
     read_archive,
     space_from_json,
     space_to_json,
+    storable,
     write_archive,
 )
 
@@ -153,11 +154,11 @@ class ModelBasedAgent(Saved, OffPolicyAlgorithm):
         restore_buffer(self.replay_buffer, state)
 
     def _saved_arguments(self) -> dict[str, Any]:
-        return {name: value for name, value in self.arguments.items() if _storable(value)}
+        return {name: value for name, value in self.arguments.items() if storable(value)}
 
     def _saved_state(self, resume: bool = False) -> dict[str, Any]:
         state: dict[str, Any] = {
-            "not_stored": [name for name, value in self.arguments.items() if not _storable(value)],
+            "not_stored": [name for name, value in self.arguments.items() if not storable(value)],
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
             "n_envs": self.n_envs,
@@ -249,15 +250,6 @@ def published_task(env: VecEnv) -> Any | None:
         return None
 
 
-def _storable(value: Any) -> bool:
-    """Whether a constructor argument can be stored in a file."""
-    if isinstance(value, dict):
-        return all(_storable(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return all(_storable(item) for item in value)
-    return value is None or isinstance(value, bool | int | float | str | np.generic)
-
-
 def _describe_task(env: VecEnv | None) -> dict[str, Any] | None:
     """Return the id and the constants of the environment's task, if it is one of this package's."""
     if env is None or published_task(env) is None:
@@ -267,7 +259,7 @@ def _describe_task(env: VecEnv | None) -> dict[str, Any] | None:
         return None
     ignored = ("render_mode", "width", "height", "num_envs", "vectorization_mode", "autoreset_mode")
     kwargs = {k: v for k, v in spec.kwargs.items() if k not in (*ignored, "max_episode_steps")}
-    return {"id": spec.id, "kwargs": kwargs} if _storable(kwargs) else None
+    return {"id": spec.id, "kwargs": kwargs} if storable(kwargs) else None
 
 
 def _rebuild_task(description: dict[str, Any] | None) -> Any | None:

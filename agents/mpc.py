@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from mbrl_gym.errors import InvalidSettingError
+from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
 from mbrl_gym.models import ExactModel, GaussianEnsemble, WorldModel
 from mbrl_gym.models.base import RewardFn, TerminationFn, check_action_space, check_observation_space
 from mbrl_gym.wrappers import Decision
@@ -205,7 +205,11 @@ class MPC(ModelBasedAgent):
             sde_support=False,
         )
         if self.env is not None:
-            check_observation_space(self.observation_space)
+            if not isinstance(check_observation_space(self.observation_space), spaces.Box):
+                raise UnsupportedSpaceError(
+                    f"planners take flat Box observations, but the observation space is {self.observation_space}; "
+                    "gymnasium.wrappers.FlattenObservation turns Dict, Tuple and Discrete observations into one"
+                )
             check_action_space(self.action_space)
             if self._vec_normalize_env is not None or isinstance(self.env, VecNormalize):
                 raise InvalidSettingError("world models normalise inside: leave out VecNormalize")

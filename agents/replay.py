@@ -32,8 +32,8 @@ def transitions(buffer: ReplayBuffer, policy: BasePolicy) -> Transitions:
     else:
         action = action.reshape(-1)
     done, timeout = rows(buffer.dones).astype(bool), rows(buffer.timeouts).astype(bool)
-    ended = buffer.dones[order].astype(bool)
-    start = np.concatenate([np.ones_like(ended[:1]), ended[:-1]])
+    starts = _starts(buffer, order)
+    episode = np.cumsum(starts, axis=0) * buffer.n_envs + np.arange(buffer.n_envs)
     return Transitions(
         observation=rows(buffer.observations),
         action=action,
@@ -41,8 +41,16 @@ def transitions(buffer: ReplayBuffer, policy: BasePolicy) -> Transitions:
         next_observation=rows(buffer.next_observations),
         terminated=done & ~timeout,
         truncated=timeout,
-        episode_start=start.reshape(-1),
+        episode=episode.reshape(-1),
     )
+
+
+def _starts(buffer: ReplayBuffer, order: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return whether each step `[steps, envs]` is an episode's first; a reset in the middle of one counts, too."""
+    before, after = buffer.observations[order], buffer.next_observations[order]
+    jumps = (before[1:] != after[:-1]).reshape(len(order) - 1, buffer.n_envs, -1).any(-1)
+    ended = buffer.dones[order].astype(bool)
+    return np.concatenate([np.ones_like(ended[:1]), ended[:-1] | jumps])
 
 
 def buffer_state(buffer: ReplayBuffer) -> dict[str, Any]:

@@ -13,19 +13,10 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mbrl_gym.errors import InvalidSettingError
-from mbrl_gym.models.base import (
-    ActionEncoder,
-    FitReport,
-    Prediction,
-    RewardFn,
-    TerminationFn,
-    Transitions,
-    WorldModel,
-)
+from mbrl_gym.models.base import DynamicsFn, FitReport, RewardFn, TerminationFn, Transitions, check
 from mbrl_gym.models.gaussian import FoldedEnsemble, bound_log_variance, gaussian_loss, padded
-from mbrl_gym.models.termination import TerminationNetwork
-from mbrl_gym.noise import Noise, NoiseSizes
+from mbrl_gym.models.learned import LearnedModel
+from mbrl_gym.noise import Noise
 
 __all__ = ["GaussianEnsemble"]
 
@@ -41,7 +32,7 @@ class _Data(NamedTuple):
     targets: Tensor  # [E, T, D]
 
 
-class GaussianEnsemble(WorldModel):
+class GaussianEnsemble(LearnedModel):
     """E networks that each predict a Gaussian over the next step, trained on bootstrap samples.
 
     A member maps (observation, action) to mean and log variance of (observation difference, reward), as the sum of a
@@ -55,8 +46,9 @@ class GaussianEnsemble(WorldModel):
     `p // (P / elites)` from `start` to the end.
 
     Args:
-        observation_space: Flat `Box`.
-        action_space: Flat, bounded `Box`, or `Discrete`.
+        observation_space: Flat `Box`, `Discrete`, `MultiDiscrete`, or a `Dict` or `Tuple` of these.
+        action_space: `Discrete`, `MultiDiscrete`, or flat, bounded `Box`.
+        dynamics_fn: Exact next observation, in place of the learned one.
         reward_fn: Exact reward, in place of the learned one.
         termination_fn: Exact termination, in place of the learned one.
         members: Number E of networks.
@@ -80,6 +72,7 @@ class GaussianEnsemble(WorldModel):
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
         *,
+        dynamics_fn: DynamicsFn | None = None,
         reward_fn: RewardFn | None = None,
         termination_fn: TerminationFn | None = None,
         members: int = 5,
@@ -93,52 +86,65 @@ class GaussianEnsemble(WorldModel):
         holdout: float = 0.1,
         seed: int = 0,
     ) -> None:
-        super().__init__(observation_space, action_space, reward_fn=reward_fn, termination_fn=termination_fn)
+        super().__init__(
+            observation_space,
+            action_space,
+            dynamics_fn=dynamics_fn,
+            reward_fn=reward_fn,
+            termination_fn=termination_fn,
+            seed=seed,
+        )
+        self.arguments = {
+            "dynamics_fn": dynamics_fn,
+            "reward_fn": reward_fn,
+            "termination_fn": termination_fn,
+            "members": members,
+            "elites": elites,
+            "hidden": list(hidden),
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "batch_size": batch_size,
+            "max_epochs": max_epochs,
+            "patience": patience,
+            "holdout": holdout,
+            "seed": seed,
+        }
         elites = members if elites is None else elites
-        _check(members >= 1, "members", members, "at least 1")
-        _check(1 <= elites <= members, "elites", elites, f"between 1 and members ({members})")
-        _check(all(size >= 1 for size in hidden), "hidden", hidden, "a sequence of layer sizes of at least 1")
-        _check(learning_rate > 0, "learning_rate", learning_rate, "greater than 0")
-        _check(weight_decay >= 0, "weight_decay", weight_decay, "at least 0")
-        _check(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        _check(max_epochs >= 1, "max_epochs", max_epochs, "at least 1")
-        _check(patience >= 1, "patience", patience, "at least 1")
-        _check(0 < holdout < 1, "holdout", holdout, "between 0 and 1")
+        check(members >= 1, "members", members, "at least 1")
+        check(1 <= elites <= members, "elites", elites, f"between 1 and members ({members})")
+        check(all(size >= 1 for size in hidden), "hidden", hidden, "a sequence of layer sizes of at least 1")
+        check(learning_rate > 0, "learning_rate", learning_rate, "greater than 0")
+        check(weight_decay >= 0, "weight_decay", weight_decay, "at least 0")
+        check(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        check(max_epochs >= 1, "max_epochs", max_epochs, "at least 1")
+        check(patience >= 1, "patience", patience, "at least 1")
+        check(0 < holdout < 1, "holdout", holdout, "between 0 and 1")
         self.members, self.elites = members, elites
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.batch_size, self.max_epochs, self.patience = batch_size, max_epochs, patience
-        self.holdout, self.seed = holdout, seed
-        self.generator: torch.Generator = torch.Generator().manual_seed(seed)
-        self.noise_sizes = NoiseSizes(normal=self.observation_size)
-
-        self.encode_action = ActionEncoder(self.action_space)
-        inputs = self.observation_size + self.encode_action.size
-        self.outputs = self.observation_size + 1  # observation difference and reward
+        self.holdout = holdout
         # Columns of a member's output: D means, D log variances, and padding: products with a multiple of 16 columns
         # take a quarter of the time of those with a few less.
         heads = padded(2 * self.outputs)
-        sizes = [inputs, *hidden, heads]
+        sizes = [self.inputs, *hidden, heads]
         self.weights = nn.ParameterList(
             nn.Parameter(self._initial_weight(sizes[i], sizes[i + 1], last=i == len(hidden)))
             for i in range(len(sizes) - 1)
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, 1, size)) for size in sizes[1:])
-        self.linear = nn.Parameter(torch.zeros(members, inputs, self.outputs))
+        self.linear = nn.Parameter(torch.zeros(members, self.inputs, self.outputs))
         self.min_log_variance = nn.Parameter(torch.full((members, 1, self.outputs), LOG_VARIANCE_RANGE[0]))
         self.max_log_variance = nn.Parameter(torch.full((members, 1, self.outputs), LOG_VARIANCE_RANGE[1]))
-        self.termination = TerminationNetwork(self.observation_size, self.generator)
         self.input_mean: Tensor
         self.input_scale: Tensor
         self.target_mean: Tensor
         self.target_scale: Tensor
         self.elite_members: Tensor
-        self.is_fitted: Tensor
-        self.register_buffer("input_mean", torch.zeros(inputs))
-        self.register_buffer("input_scale", torch.ones(inputs))
+        self.register_buffer("input_mean", torch.zeros(self.inputs))
+        self.register_buffer("input_scale", torch.ones(self.inputs))
         self.register_buffer("target_mean", torch.zeros(self.outputs))
         self.register_buffer("target_scale", torch.ones(self.outputs))
         self.register_buffer("elite_members", torch.arange(elites))
-        self.register_buffer("is_fitted", torch.tensor(False))
         self._folded: FoldedEnsemble | None = None
 
     @property
@@ -146,45 +152,17 @@ class GaussianEnsemble(WorldModel):
         """Particles come in multiples of the elite members."""
         return self.elites
 
-    @property
-    def terminates(self) -> bool:
-        """Whether a termination function was given, or the data of the last fit held a termination."""
-        return self.termination_fn is not None or bool(self.termination.seen)
-
-    @property
-    def fitted(self) -> bool:
-        """Whether `fit` has run."""
-        return bool(self.is_fitted)
-
-    def start(self, observation: Tensor, particles: int | None = None) -> Tensor:
-        """Return the observations of the particles `[P, N, O]`; P is the number of elites by default."""
-        particles = self.elites if particles is None else particles
-        self.check_particles(particles)
-        return observation.to(torch.float32).expand(particles, -1, -1)
-
-    def step(self, state: Tensor, action: Tensor, noise: Noise | None = None) -> Prediction:
-        """Predict one step; each particle goes through its own member."""
+    def _predict(self, features: Tensor, action: Tensor, noise: Noise | None) -> Tensor:
+        """Return predicted targets `[P, N, *]`; each particle goes through its own member."""
         folded = self._predictor()
-        particles, rows, size = state.shape
-        encoded = self.encode_action.for_folded(action).expand(particles, -1, -1)
-        inputs = torch.cat((state, encoded), -1).view(self.elites, -1, size + encoded.shape[-1])
-        raw = folded(inputs, log_variance=noise is not None)
+        particles, rows, size = features.shape
+        inputs = torch.cat((features, self.encode_action.for_folded(action)), -1)
+        raw = folded(inputs.view(self.elites, -1, self.inputs), log_variance=noise is not None)
         output = raw.view(particles, rows, -1)
-        following = state + output[..., :size]
-        if noise is not None:
+        if noise is not None and not self.encode_observation.chooses:
             deviation = folded.standard_deviation(raw, size)
-            following += deviation.view(particles, rows, size) * noise.normal
-        if self.reward_fn is None:
-            reward = output[..., size]
-        else:
-            reward = self.reward_fn(state, action.expand(particles, *action.shape), following)
-        if self.termination_fn is not None:
-            terminated = self.termination_fn(following)
-        elif folded.terminates:
-            terminated = self.termination.logits(following) > 0
-        else:
-            terminated = torch.zeros((), dtype=torch.bool, device=state.device).expand(particles, rows)
-        return Prediction(following, following, reward, terminated)
+            output[..., :size] += deviation.view(particles, rows, size) * noise.normal
+        return output
 
     def uncertainty(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return the members' disagreement `[N]`: the spread of their mean predictions over that of the targets.
@@ -192,27 +170,18 @@ class GaussianEnsemble(WorldModel):
         The root mean square, over observation differences and reward, of the standard deviation over the elite
         members, in units of the targets' standard deviation in the data.
         """
-        inputs = torch.cat((observation.to(torch.float32), self.encode_action.for_folded(action)), -1)
+        features = self.encode_observation(observation)
+        inputs = torch.cat((features, self.encode_action.for_folded(action)), -1)
         output = self._predictor()(inputs.expand(self.elites, -1, -1))[..., : self.outputs]
         spread = output.std(0, unbiased=False) / self.target_scale
         return spread.square().mean(-1).sqrt()
 
-    def distribution(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return each elite member's prediction at `[N, O]`, `[N, A]`.
-
-        Returns:
-            Means and standard deviations of observation difference and reward, `[E, N, O + 1]` each, and the
-            probability of termination `[E, N]` at the mean next observation.
-        """
+    def _distribution(self, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each elite member's means and deviations `[E, N, D]`."""
         folded = self._predictor()
-        inputs = torch.cat((observation.to(torch.float32), self.encode_action.for_folded(action)), -1)
+        inputs = torch.cat((features, self.encode_action.for_folded(action)), -1)
         output = folded(inputs.expand(self.elites, -1, -1), log_variance=True)
-        deviation = folded.standard_deviation(output, self.outputs)
-        mean = output[..., : self.outputs]
-        ends = torch.zeros_like(mean[..., 0])
-        if folded.terminates:
-            ends = self.termination.logits(observation + mean[..., : self.observation_size]).sigmoid()
-        return mean, deviation, ends
+        return output[..., : self.outputs], folded.standard_deviation(output, self.outputs)
 
     def fit(self, transitions: Transitions) -> FitReport:
         """Train on all transitions, from the present weights on.
@@ -221,10 +190,8 @@ class GaussianEnsemble(WorldModel):
             InvalidSettingError: Fewer than two transitions, or values that are not finite.
         """
         begin = time.perf_counter()
-        inputs, targets = self._tensors(transitions)
-        terminated = torch.as_tensor(transitions.terminated, device=inputs.device)
-        following = torch.as_tensor(transitions.next_observation, device=inputs.device, dtype=torch.float32)
-        self.termination.fit(following, terminated, self.generator)
+        inputs, targets = (part.float() for part in self._examples(transitions))
+        self._fit_termination(transitions)
         held_out = self._held_out(len(inputs))
         self._normalise(inputs[~held_out], targets[~held_out])
         inputs = (inputs - self.input_mean) / self.input_scale
@@ -235,8 +202,7 @@ class GaussianEnsemble(WorldModel):
         epochs, steps, loss, best = self._train(train, check)
         order = torch.argsort(best, stable=True)[: self.elites]
         self.elite_members.copy_(order.sort().values)
-        self.is_fitted.fill_(True)
-        self._folded = None
+        self._mark_fitted()
         return FitReport(
             transitions=len(held_out),
             epochs=epochs,
@@ -252,20 +218,6 @@ class GaussianEnsemble(WorldModel):
         weight = torch.empty(self.members, rows, columns)
         deviation = (0.1 if last else 1.0) / math.sqrt(rows)
         return nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation, generator=self.generator)
-
-    def _tensors(self, transitions: Transitions) -> tuple[Tensor, Tensor]:
-        device = self.input_mean.device
-        observation = torch.as_tensor(transitions.observation, device=device, dtype=torch.float64)
-        following = torch.as_tensor(transitions.next_observation, device=device, dtype=torch.float64)
-        action = self.encode_action(torch.as_tensor(transitions.action, device=device))
-        reward = torch.as_tensor(transitions.reward, device=device, dtype=torch.float64)
-        inputs = torch.cat((observation, action), -1).to(torch.float32)
-        targets = torch.cat((following - observation, reward[:, None]), -1).to(torch.float32)
-        if len(inputs) < 2:
-            raise InvalidSettingError(f"fit needs at least 2 transitions, but {len(inputs)} were given")
-        if not (torch.isfinite(inputs).all() and torch.isfinite(targets).all()):
-            raise InvalidSettingError("fit needs finite transitions, but some values are NaN or infinite")
-        return inputs, targets
 
     def _held_out(self, count: int) -> Tensor:
         """Choose the held-out rows by their position alone, so that no later fit trains on them."""
@@ -304,7 +256,7 @@ class GaussianEnsemble(WorldModel):
         update = torch.linalg.solve(gram, design.mT @ (data.targets - mean).double()).float()
         self.linear.add_(update[:, :-1])
         self.biases[-1][:, :, : self.outputs] += update[:, -1:]
-        if not self.is_fitted:
+        if not self.fitted:
             error = (data.targets - self._forward(data.inputs)[0]).square().mean(1, keepdim=True)
             low, high = LOG_VARIANCE_RANGE
             bias = self.biases[-1][:, :, self.outputs : 2 * self.outputs]
@@ -384,20 +336,10 @@ class GaussianEnsemble(WorldModel):
 
     def _predictor(self) -> FoldedEnsemble:
         if self._folded is None:
-            if not self.fitted:
-                raise InvalidSettingError("the model was not fitted yet: call fit(transitions) first")
+            self._check_fitted()
             self._folded = FoldedEnsemble(self)
         return self._folded
 
-    def _apply(self, fn: Any, recurse: bool = True) -> GaussianEnsemble:
-        self._folded = None  # parameters move to another device or dtype
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _forget(self) -> None:
+        super()._forget()
         self._folded = None
-        super()._load_from_state_dict(*args, **kwargs)
-
-
-def _check(condition: bool, name: str, given: Any, allowed: str) -> None:
-    if not condition:
-        raise InvalidSettingError(f"{name} must be {allowed}, but {given} was given")

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mbrl_gym.errors import UnsupportedSpaceError
+from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
 from mbrl_gym.models.base import FitReport, Prediction, RewardFn, TerminationFn, Transitions, WorldModel
 from mbrl_gym.noise import Noise, NoiseSizes
 
@@ -60,6 +60,7 @@ class ExactModel(WorldModel):
             reward_fn=task.reward if reward_fn is None else reward_fn,
             termination_fn=task.terminal if termination_fn is None else termination_fn,
         )
+        self.arguments = {"task": task, "reward_fn": reward_fn, "termination_fn": termination_fn}
         self.task = task
         self.noise_sizes = task.transition_noise
 
@@ -75,7 +76,7 @@ class ExactModel(WorldModel):
         if noise is None:
             normal, uniform = self.noise_sizes
             noise = Noise(current.new_zeros((1, 1, normal)), current.new_full((1, 1, uniform), 0.5))
-        action = action.expand(current.shape[0], *action.shape)
+        action = self.over_particles(action, current.shape[0])
         following = self.task.transition(current, action, noise)
         observation = self.task.observation(following)
         assert self.reward_fn is not None
@@ -86,6 +87,18 @@ class ExactModel(WorldModel):
             self.reward_fn(before, action, observation),
             self.termination_fn(observation),
         )
+
+    @classmethod
+    def _from_file(
+        cls, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], arguments: dict[str, Any]
+    ) -> ExactModel:
+        model = cls(**arguments)
+        if model.observation_space != observation_space or model.action_space != action_space:
+            raise InvalidSettingError(
+                f"the model was saved for {observation_space} and {action_space}, but the task has "
+                f"{model.observation_space} and {model.action_space}"
+            )
+        return model
 
     def fit(self, transitions: Transitions) -> FitReport:
         """Learn nothing: the model is exact."""

@@ -65,7 +65,6 @@ class FoldedEnsemble:
         self.min_log_variance = model.min_log_variance.detach()[chosen]
         self.max_log_variance = model.max_log_variance.detach()[chosen]
         self.outputs = size
-        self.terminates = bool(model.termination.seen)
 
     def __call__(self, inputs: Tensor, log_variance: bool = False) -> Tensor:
         """Map raw inputs `[E, B, I]` to D raw means and, if asked for, D raw log variances.

@@ -19,7 +19,16 @@ from torch import Tensor
 
 from mbrl_gym.errors import DamagedFileError, MbrlGymError, UnsupportedSpaceError
 
-__all__ = ["FilePath", "Saved", "read_archive", "space_from_json", "space_to_json", "write_archive"]
+__all__ = [
+    "FilePath",
+    "Saved",
+    "load_tensors",
+    "read_archive",
+    "space_from_json",
+    "space_to_json",
+    "storable",
+    "write_archive",
+]
 
 FORMAT = "mbrl-gym"
 VERSION = 1
@@ -134,6 +143,15 @@ def read_archive(path: FilePath) -> tuple[str, dict[str, Any]]:
         raise DamagedFileError(f"{_name(path)} is not a complete {FORMAT} file: {error}") from error
 
 
+def storable(value: Any) -> bool:
+    """Whether a constructor argument is plain data, which a file can hold."""
+    if isinstance(value, dict):
+        return all(storable(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(storable(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str | np.generic)
+
+
 def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
     """Describe a space.
 
@@ -144,13 +162,34 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
         return {"kind": "Box", "low": space.low, "high": space.high, "dtype": np.dtype(space.dtype).name}
     if isinstance(space, spaces.Discrete):
         return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
-    raise UnsupportedSpaceError(f"files hold Box and Discrete spaces, but not {space}")
+    if isinstance(space, spaces.MultiDiscrete):
+        return {
+            "kind": "MultiDiscrete",
+            "nvec": space.nvec,
+            "start": space.start,
+            "dtype": np.dtype(space.dtype).name,
+        }
+    if isinstance(space, spaces.Dict):
+        return {"kind": "Dict", "parts": [[name, space_to_json(part)] for name, part in space.items()]}
+    if isinstance(space, spaces.Tuple):
+        return {"kind": "Tuple", "parts": [space_to_json(part) for part in space]}
+    raise UnsupportedSpaceError(
+        f"files hold Box, Discrete and MultiDiscrete spaces, and Dict and Tuple ones of these, but not {space}"
+    )
 
 
 def space_from_json(description: dict[str, Any]) -> spaces.Space[Any]:
     """Rebuild the space that `space_to_json` described."""
-    if description["kind"] == "Box":
+    kind = description["kind"]
+    if kind == "Box":
         return spaces.Box(description["low"], description["high"], dtype=np.dtype(description["dtype"]).type)
+    if kind == "MultiDiscrete":
+        dtype = np.dtype(description["dtype"]).type
+        return spaces.MultiDiscrete(description["nvec"], dtype=dtype, start=description["start"])
+    if kind == "Dict":  # in the stored order: given as pairs, Gymnasium does not sort them
+        return spaces.Dict([(name, space_from_json(part)) for name, part in description["parts"]])
+    if kind == "Tuple":
+        return spaces.Tuple([space_from_json(part) for part in description["parts"]])
     return spaces.Discrete(description["n"], start=description["start"])
 
 

@@ -46,7 +46,7 @@ class TerminationNetwork(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """Return the logits of termination `[...]` at next observations `[..., O]`."""
-        hidden = (observation - self.mean) / self.scale
+        hidden = (observation.to(self.mean.dtype) - self.mean) / self.scale
         for layer in self.layers[:-1]:
             hidden = functional.silu(layer(hidden))
         return self.layers[-1](hidden)[..., 0]

@@ -187,7 +187,7 @@ def test_transitions_tell_termination_from_truncation_and_where_episodes_start(t
     data = transitions(tiny_agent(learning_starts=120).learn(120).replay_buffer, tiny_agent().policy)
     assert_array_equal(np.flatnonzero(data.truncated), [49, 99])
     assert not data.terminated.any()
-    assert_array_equal(np.flatnonzero(data.episode_start), [0, 50, 100])
+    assert_array_equal(np.flatnonzero(np.diff(data.episode, prepend=-1)), [0, 50, 100])
     # The last observation of an episode is the episode's own, not the next one's first.
     inside = ~data.truncated[:-1]
     assert_array_equal(data.next_observation[:-1][inside], data.observation[1:][inside])
@@ -268,7 +268,7 @@ def test_exact_reward_needs_a_published_task():
 def test_spaces_that_cannot_be_planned_are_refused():
     with pytest.raises(UnsupportedSpaceError, match="Box"):
         MPC("iCEM", "CartPole-v1")
-    with pytest.raises(UnsupportedSpaceError, match="flat Box observations"):
+    with pytest.raises(UnsupportedSpaceError, match="flat Box, Discrete"):
         MPC(
             "iCEM",
             gym.wrappers.AddRenderObservation(gym.make("mbrl/Arm-v0", render_mode="rgb_array", width=64, height=64)),

@@ -14,12 +14,15 @@ import mbrl_gym
 from mbrl_gym.envs import Task
 from mbrl_gym.envs.task import draw as draw_numpy
 from mbrl_gym.models import ExactModel, GaussianEnsemble, Transitions, WorldModel
+from mbrl_gym.models.spaces import to_rows
 
 LINE = spaces.Box(-np.inf, np.inf, (1,), np.float32)
 PLANE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 UNIT = spaces.Box(-1.0, 1.0, (1,), np.float32)
 ODD = spaces.Box(np.float32([-3.0, 5.0, 0.001]), np.float32([1.0, 9.0, 0.002]))
 CHOICES = spaces.Discrete(4, start=2)
+PAIRS = spaces.MultiDiscrete([3, 2], start=[1, 0])
+MIXED = spaces.Dict({"gear": spaces.Discrete(3), "place": PLANE})
 SMALL: dict[str, Any] = {"members": 4, "hidden": (16, 16), "max_epochs": 5, "learning_rate": 0.01}
 
 
@@ -35,7 +38,7 @@ def transitions(observation: Any, action: Any, reward: Any, next_observation: An
         np.asarray(next_observation, np.float32),
         never if terminated is None else np.asarray(terminated, bool),
         never,
-        np.arange(count) == 0,
+        np.zeros(count, int),
     )
 
 
@@ -44,19 +47,44 @@ def some_actions(space: spaces.Space, count: int, seed: int = 0) -> Any:
     generator = np.random.default_rng(seed)
     if isinstance(space, spaces.Discrete):
         return space.start + generator.integers(space.n, size=count)
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start + generator.integers(space.nvec, size=(count, len(space.nvec)))
     return generator.uniform(space.low, space.high, (count, *space.shape)).astype(np.float32)
 
 
-def wild(space: spaces.Space, count: int, *, terminal: bool = False, seed: int = 0) -> Transitions:
-    """Draw non-linear transitions of a 2-D state under any action space, far from zero mean and unit scale."""
+def wild(
+    space: spaces.Space, count: int, *, terminal: bool = False, seed: int = 0, observation_space: spaces.Space = PLANE
+) -> Transitions:
+    """Draw non-linear transitions of any (observation space, action space).
+
+    Continuous columns are far from zero mean and unit scale. Choices move on by the sum of the action's numbers, and
+    stay where they are in a fifth of the steps.
+    """
     generator = np.random.default_rng(seed)
-    observation = generator.normal([100.0, -0.03], [4.0, 0.01], (count, 2))
     action = some_actions(space, count, seed)
     push = action[:, 0] if action.ndim == 2 else action
-    change = np.stack([np.sin(observation[:, 0]) + push, 0.01 * np.cos(push)], 1)
+    place = generator.normal([100.0, -0.03], [4.0, 0.01], (count, 2))
+    change = np.stack([np.sin(place[:, 0]) + push, 0.01 * np.cos(push)], 1)
     change += generator.normal(0.0, [0.5, 0.002], (count, 2))
-    reward = 7.0 + change[:, 0] * observation[:, 1]
-    return transitions(observation, action, reward, observation + change, (change[:, 0] > 1.5) if terminal else None)
+    if observation_space == PLANE:
+        reward = 7.0 + change[:, 0] * place[:, 1]
+        return transitions(place, action, reward, place + change, (change[:, 0] > 1.5) if terminal else None)
+    choices = observation_space["gear"] if isinstance(observation_space, spaces.Dict) else observation_space
+    size = choices.n if isinstance(choices, spaces.Discrete) else choices.nvec
+    gear = some_actions(choices, count, seed + 1)
+    step = np.rint(push).astype(int) if gear.ndim == 1 else np.rint(push).astype(int)[:, None]
+    moved = choices.start + (gear - choices.start + step) % size
+    stays = generator.random(gear.shape[:1]) < 0.2
+    after = np.where(stays if gear.ndim == 1 else stays[:, None], gear, moved)
+    reward = 7.0 + (after.sum(-1) if after.ndim == 2 else after) + generator.normal(size=count)
+    terminated = reward > np.median(reward) if terminal else None
+    if isinstance(observation_space, spaces.Dict):
+        gear, after = (
+            to_rows(observation_space, {"gear": one, "place": two})
+            for one, two in ((gear, place), (after, place + change))
+        )
+    data = transitions(np.zeros(count), action, reward, np.zeros(count), terminated)
+    return data._replace(observation=gear, next_observation=after)
 
 
 def linear(count: int, seed: int = 0) -> Transitions:
@@ -102,16 +130,28 @@ def exact_case(task: Task) -> Case:
     return Case(make, make(), observation, torch.as_tensor(some_actions(task.action_space, 6)))
 
 
-def ensemble_case(space: spaces.Space, *, terminal: bool = False, **settings: Any) -> Case:
-    """Return an ensemble that was fitted for a moment."""
-    data = wild(space, 80, terminal=terminal)
+def learned_case(
+    model_class: type[WorldModel],
+    space: spaces.Space,
+    observation_space: spaces.Space = PLANE,
+    *,
+    terminal: bool = False,
+    **settings: Any,
+) -> Case:
+    """Return a model that was fitted for a moment."""
+    data = wild(space, 80, terminal=terminal, observation_space=observation_space)
 
     def make(**replaced: Any) -> WorldModel:
-        model = GaussianEnsemble(PLANE, space, **{**SMALL, **settings}, **replaced)
+        model = model_class(observation_space, space, **settings, **replaced)
         model.fit(data)
         return model
 
     return Case(make, make(), torch.as_tensor(data.observation[:6]), torch.as_tensor(data.action[:6]))
+
+
+def ensemble_case(space: spaces.Space, observation_space: spaces.Space = PLANE, **settings: Any) -> Case:
+    """Return a small ensemble that was fitted for a moment."""
+    return learned_case(GaussianEnsemble, space, observation_space, **{**SMALL, **settings})
 
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -120,4 +160,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "ensemble, Discrete": lambda: ensemble_case(CHOICES, members=3),
     "ensemble, elites": lambda: ensemble_case(ODD, members=4, elites=2),
     "ensemble, terminal": lambda: ensemble_case(CHOICES, terminal=True, members=2),
+    "ensemble, Discrete observations": lambda: ensemble_case(CHOICES, CHOICES, terminal=True, members=3),
+    "ensemble, MultiDiscrete": lambda: ensemble_case(PAIRS, PAIRS, members=3),
+    "ensemble, Dict observations": lambda: ensemble_case(ODD, MIXED, members=3),
 }

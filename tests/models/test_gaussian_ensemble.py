@@ -80,7 +80,7 @@ def test_folded_prediction_is_the_plain_forward_pass(space, terminal):
     model, report = fitted(space, wild(space, 150, terminal=terminal), elites=2)
     data = wild(space, 50, seed=1)
     observation, action = torch.as_tensor(data.observation), torch.as_tensor(data.action)
-    mean, deviation, probability = (part.numpy() for part in model.distribution(observation, action))
+    mean, deviation, probability = (part.numpy() for part in model.outcome(observation, action))
     plain = model.step(model.start(observation, 2), action)
     noise = draw(torch.Generator().manual_seed(0), (2, 50), model.noise_sizes)
     noisy = model.step(model.start(observation, 2), action, noise)
@@ -105,10 +105,10 @@ def test_loading_weights_changes_the_prediction():
     data = wild(ODD, 40)
     first, second = (fitted(ODD, data, seed=seed)[0] for seed in (0, 1))
     at = torch.as_tensor(data.observation), torch.as_tensor(data.action)
-    before = second.distribution(*at)[0]
+    before = second.outcome(*at)[0]
     second.load_state_dict(first.state_dict())
-    assert not torch.equal(before, first.distribution(*at)[0])
-    assert torch.equal(second.distribution(*at)[0], first.distribution(*at)[0])
+    assert not torch.equal(before, first.outcome(*at)[0])
+    assert torch.equal(second.outcome(*at)[0], first.outcome(*at)[0])
 
 
 def test_loss_is_the_gaussian_likelihood_up_to_its_constant():
@@ -176,7 +176,7 @@ def test_particles_keep_their_member(per_member):
     alone = start.expand(3, -1, -1).clone()
     state = model.start(start, 3 * per_member)
     for action in plans:
-        means = torch.stack([model.distribution(alone[elite], action)[0][elite] for elite in range(3)])
+        means = torch.stack([model.outcome(alone[elite], action)[0][elite] for elite in range(3)])
         alone = alone + means[..., :2]
         prediction = model.step(state, action)
         state = prediction.state
@@ -197,7 +197,7 @@ def test_noise_stays_with_its_particle():
     noisy = model.step(model.start(at, 6), action, Noise(normal, torch.zeros(6, 4, 0)))
     moved = (noisy.observation != plain.observation).nonzero().tolist()
     assert moved == [[4, 2, 1]]
-    deviation = model.distribution(at, action)[1][1, 2, 1]
+    deviation = model.outcome(at, action)[1][1, 2, 1]
     assert_close(noisy.observation[4, 2, 1] - plain.observation[4, 2, 1], 3 * deviation, rtol=1e-2, atol=1e-5)
 
 
@@ -364,7 +364,7 @@ def test_an_action_that_never_varied_or_cannot_vary_is_only_a_constant_column():
     for why, (low, high) in boxes.items():
         model = GaussianEnsemble(LINE, type(UNIT)(low, high), **SMALL)
         model.fit(never)
-        mean = model.distribution(torch.as_tensor(never.observation), torch.as_tensor(never.action))[0].mean(0)
+        mean = model.outcome(torch.as_tensor(never.observation), torch.as_tensor(never.action))[0].mean(0)
         error = mean[:, 0].numpy() - (never.next_observation - never.observation)[:, 0]
         assert np.sqrt(np.mean(error**2)) < 0.02, why
 
@@ -402,9 +402,9 @@ def test_a_later_fit_replaces_the_prediction():
     model.fit(data)
     at = torch.as_tensor(data.observation), torch.as_tensor(data.action)
     other = data._replace(next_observation=data.observation - 3 * data.action, reward=-data.reward)
-    model.distribution(*at)
+    model.outcome(*at)
     model.fit(other)
-    mean = model.distribution(*at)[0].mean(0)
+    mean = model.outcome(*at)[0].mean(0)
     assert_allclose(mean[:, 0], -3 * data.action[:, 0], atol=0.1)
     assert_allclose(mean[:, 1], -data.reward, atol=0.1)
 
@@ -413,7 +413,7 @@ def test_uncertainty_is_the_members_spread_in_units_of_the_targets():
     data = wild(ODD, 60)
     model, _ = fitted(ODD, data, members=4, elites=3)
     at = torch.as_tensor(data.observation[:5]), torch.as_tensor(data.action[:5])
-    means = model.distribution(*at)[0].double().numpy()
+    means = model.outcome(*at)[0].double().numpy()
     held_in_scale = model.target_scale.double().numpy()
     expected = np.sqrt(np.mean((means.std(0) / held_in_scale) ** 2, axis=1))
     assert_allclose(model.uncertainty(*at), expected, rtol=1e-3)
@@ -467,4 +467,4 @@ def test_networks_without_hidden_layers_are_linear_maps():
     data = linear(200)
     model, _ = fitted(UNIT, data, hidden=())
     at = torch.as_tensor(data.observation), torch.as_tensor(data.action)
-    assert_allclose(model.distribution(*at)[0].mean(0)[:, 0], 0.5 * data.action[:, 0], atol=2e-3)
+    assert_allclose(model.outcome(*at)[0].mean(0)[:, 0], 0.5 * data.action[:, 0], atol=2e-3)

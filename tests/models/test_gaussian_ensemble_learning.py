@@ -62,7 +62,7 @@ def noisy_model():
 
 def mixture(model, data):
     """Return mean and standard deviation of the members' mixture, `[N, 2]` each."""
-    mean, deviation, _ = model.distribution(*as_tensors(data))
+    mean, deviation, _ = model.outcome(*as_tensors(data))
     second = (mean.square() + deviation.square()).mean(0)
     return mean.mean(0).numpy(), (second - mean.mean(0).square()).sqrt().numpy()
 
@@ -93,7 +93,7 @@ def test_noisy_predictions_scatter_by_the_predicted_deviation(noisy_model):
     particles = 3 * 4000
     noise = draw(torch.Generator().manual_seed(0), (particles, 5), noisy_model.noise_sizes)
     change = (noisy_model.step(noisy_model.start(at[0], particles), at[1], noise).observation - at[0])[..., 0]
-    mean, deviation, _ = noisy_model.distribution(*at)
+    mean, deviation, _ = noisy_model.outcome(*at)
     for member in range(3):
         own = change[4000 * member : 4000 * (member + 1)]
         np.testing.assert_allclose(own.std(0), deviation[member, :, 0], rtol=0.05)
@@ -127,7 +127,7 @@ def test_termination_is_learned(count):
     for member in model.step(model.start(at[0]), at[1]).terminated.numpy():
         hits, rejections = member[test.terminated].mean(), (~member)[~test.terminated].mean()
         assert (hits + rejections) / 2 > 0.9  # always False has 0.5; the boundary is a straight line
-    probability = model.distribution(*at)[2].mean(0).numpy()
+    probability = model.outcome(*at)[2].mean(0).numpy()
     assert probability[test.terminated].mean() > 0.7
     assert probability[~test.terminated].mean() < 0.15
 

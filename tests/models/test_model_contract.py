@@ -14,6 +14,9 @@ from torch.testing import assert_close
 import mbrl_gym.models
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
 from mbrl_gym.models import ExactModel, FitReport, GaussianEnsemble, Prediction, WorldModel, draw
+from mbrl_gym.models.learned import LearnedModel
+from mbrl_gym.models.saved import storable
+from mbrl_gym.models.spaces import from_rows
 from mbrl_gym.noise import Noise, NoiseSizes
 
 
@@ -54,9 +57,15 @@ def test_shapes_and_dtypes_over_several_steps(case, units, rows, noisy):
         noise = noise_of(model, particles, rows, seed=step) if noisy else None
         prediction = model.step(state, case.action[:rows], noise)
         state = prediction.state
-        assert prediction.observation.shape == (particles, rows, *model.observation_space.shape)
+        assert prediction.observation.shape == (particles, *case.observation[:rows].shape)
         assert prediction.reward.shape == prediction.terminated.shape == (particles, rows)
-        assert prediction.observation.dtype == prediction.reward.dtype == torch.float32
+        assert prediction.reward.dtype == model.encode_observation.dtype
+        if model.encode_observation.chooses:
+            assert prediction.observation.dtype == torch.int64
+            decoded = from_rows(model.observation_space, prediction.observation.flatten(0, 1).numpy())
+            assert all(row in model.observation_space for row in decoded)
+        else:
+            assert prediction.observation.dtype == prediction.reward.dtype
         assert prediction.terminated.dtype == torch.bool
         assert prediction.observation.isfinite().all()
         assert prediction.reward.isfinite().all()
@@ -83,7 +92,106 @@ def test_noise_changes_the_prediction_exactly_where_the_model_declares_some(case
     assert (first.observation != second.observation).any().item() == any(case.model.noise_sizes)
 
 
+def test_particles_may_start_apart_and_act_apart(case):
+    """Each particle at its own observation, with its own action, equals the diagonal of the product of both."""
+    unit = case.model.particle_unit
+    starts = torch.stack([case.observation.roll(p, 0) for p in range(unit)])
+    actions = torch.stack([case.action.roll(p, 0) for p in range(unit)])
+    noise = noise_of(case.model, unit, 6)
+    apart = case.model.step(case.model.start(starts, unit), actions, noise)
+    for p in range(unit):
+        alone = case.model.step(case.model.start(starts[p], unit), actions[p], noise)
+        for name in ("observation", "reward", "terminated"):
+            assert_close(getattr(apart, name)[p], getattr(alone, name)[p])
+
+
+def test_states_are_nested_tuples_of_tensors_with_particles_and_rows_first(case):
+    unit = case.model.particle_unit
+    state = case.model.step(case.model.start(case.observation, unit), case.action).state
+    leaves = torch.utils._pytree.tree_leaves(state)
+    assert leaves
+    assert all(isinstance(leaf, torch.Tensor) and leaf.shape[:2] == (unit, 6) for leaf in leaves)
+
+
+def test_outcome_is_the_mean_of_many_noisy_steps(case):
+    """The mixture's mean equals the sample mean of targets, within five standard errors."""
+    model, samples = case.model, 2000 * case.model.particle_unit
+    outcome = model.outcome(case.observation, case.action)
+    columns = model.encode_observation.size + 1
+    assert outcome.mean.shape == outcome.deviation.shape == (len(outcome.mean), 6, columns)
+    assert outcome.terminated.shape == outcome.mean.shape[:2]
+    assert outcome.mean.dtype == outcome.deviation.dtype == outcome.terminated.dtype == model.encode_observation.dtype
+    assert (outcome.deviation >= 0).all()
+    assert ((outcome.terminated >= 0) & (outcome.terminated <= 1)).all()
+    prediction = model.step(model.start(case.observation, samples), case.action, noise_of(model, samples, 6))
+    encode = model.encode_observation
+    drawn = encode.targets(encode(case.observation).expand(samples, -1, -1), encode(prediction.observation)).double()
+    tolerance = 5 * drawn.std(0) / samples**0.5 + 1e-3 * (1 + drawn.mean(0).abs())
+    if any(model.noise_sizes) and isinstance(model, ExactModel):
+        tolerance = tolerance + 5 * drawn.std(0) / 256**0.5  # the default is an estimate itself
+    expected = outcome.mean.mean(0)[:, :-1].double()
+    for first, last in encode.groups:  # what is drawn are the normalised probabilities
+        weights = outcome.mean[..., first:last].double().clamp(min=0)
+        expected[:, first:last] = (weights / weights.sum(-1, keepdim=True)).mean(0)
+    assert ((drawn.mean(0) - expected).abs() <= tolerance).all()
+
+
+def test_a_file_holds_the_model(case, tmp_path):
+    """What `save` wrote, `load` reads: the same predictions, and the same next fit."""
+    case.model.save(tmp_path / "model")
+    functions = {name: value for name, value in case.model.arguments.items() if not storable(value)}
+    if functions:
+        with pytest.raises(InvalidSettingError, match=next(iter(functions))):
+            WorldModel.load(tmp_path / "model")
+    twin = type(case.model).load(tmp_path / "model.zip", **functions)
+    general = WorldModel.load(tmp_path / "model.zip", **functions)
+    assert type(twin) is type(general) is type(case.model)
+    assert (twin.observation_space, twin.action_space) == (case.model.observation_space, case.model.action_space)
+    for loaded in (twin, general):
+        prediction = loaded.step(loaded.start(case.observation, loaded.particle_unit), case.action)
+        assert_same(prediction, predict(case), rtol=0, atol=0)
+    if isinstance(case.model, ExactModel):
+        return
+    data = wild(case.model.action_space, 20, observation_space=case.model.observation_space)
+    original = copy.deepcopy(case.model)
+    original.fit(data)
+    twin.fit(data)
+    for name, value in original.state_dict().items():
+        assert torch.equal(value, twin.state_dict()[name]), name
+
+
+def test_a_file_is_not_loaded_into_an_environment_with_other_spaces(case, tmp_path):
+    case.model.save(tmp_path / "model")
+    functions = {name: value for name, value in case.model.arguments.items() if not storable(value)}
+    right = SimpleNamespace(observation_space=case.model.observation_space, action_space=case.model.action_space)
+    WorldModel.load(tmp_path / "model", right, **functions)
+    other = spaces.Box(-1.0, 1.0, (17,))
+    for name in ("observation", "action"):
+        wrong = SimpleNamespace(**{**vars(right), f"{name}_space": other})
+        with pytest.raises(InvalidSettingError, match=rf"{name} space .*\(17,\)"):
+            WorldModel.load(tmp_path / "model", wrong, **functions)
+
+
+def test_dynamics_can_be_replaced_by_an_exact_function(case):
+    if not isinstance(case.model, LearnedModel):
+        return
+
+    def dynamics_fn(observation, action):
+        return observation.roll(1, observation.ndim - case.observation.ndim)  # every row takes its neighbour's place
+
+    model = case.make(dynamics_fn=dynamics_fn)
+    noise = noise_of(model, model.particle_unit, 6)
+    state = model.start(case.observation, model.particle_unit)
+    prediction = model.step(state, case.action, noise)
+    assert torch.equal(prediction.observation, dynamics_fn(state, case.action))
+    assert_close(prediction.reward, predict(case, noise=noise).reward)
+    outcome = model.outcome(case.observation, case.action)
+    assert (outcome.deviation[..., :-1] == 0).all()
+
+
 def test_without_noise_the_random_numbers_sit_at_their_centre(case):
+    if case.model.encode_observation.groups:
+        return  # choices: the most probable one
     particles, (normal, uniform) = case.model.particle_unit, case.model.noise_sizes
     centre = Noise(torch.zeros(particles, 6, normal), torch.full((particles, 6, uniform), 0.5))
     torch.manual_seed(0)
@@ -158,25 +266,30 @@ def test_a_model_that_says_it_never_terminates_does_not(case):
 def test_reward_and_termination_functions_replace_the_models_own(case):
     seen = {}
 
+    def first(observation):
+        return observation[..., 0] if case.observation.ndim == 2 else observation
+
     def reward_fn(observation, action, next_observation):
         seen.update(observation=observation, action=action, following=next_observation)
-        return observation[..., 0] - 3 * next_observation[..., 0]
+        return (first(observation) - 3 * first(next_observation)).to(torch.float32)
 
     def termination_fn(next_observation):
-        return next_observation[..., 0] > threshold
+        return first(next_observation) > threshold
 
-    threshold = predict(case).observation[..., 0].median().item()
+    threshold = first(predict(case).observation).double().mean().item()
     model = case.make(reward_fn=reward_fn, termination_fn=termination_fn)
     noise = noise_of(model, model.particle_unit, 6)
     prediction = model.step(model.start(case.observation, model.particle_unit), case.action, noise)
-    assert_close(prediction.reward, case.observation[:, 0] - 3 * prediction.observation[..., 0], rtol=1e-5, atol=1e-5)
-    assert torch.equal(prediction.terminated, prediction.observation[..., 0] > threshold)
+    kept = dict(seen)
+    expected = reward_fn(case.observation, case.action, prediction.observation)
+    assert_close(prediction.reward, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(prediction.terminated, first(prediction.observation) > threshold)
     assert 0 < prediction.terminated.sum() < prediction.terminated.numel()
     assert model.terminates
-    assert torch.equal(seen["observation"], case.observation.expand_as(seen["observation"]))
-    assert torch.equal(seen["action"], case.action.expand_as(seen["action"]))
-    assert seen["action"].shape[:2] == (model.particle_unit, 6)
-    assert torch.equal(seen["following"], prediction.observation)
+    assert torch.equal(kept["observation"], case.observation.expand_as(kept["observation"]))
+    assert torch.equal(kept["action"], case.action.expand_as(kept["action"]))
+    assert kept["action"].shape[:2] == (model.particle_unit, 6)
+    assert torch.equal(kept["following"], prediction.observation)
 
 
 def test_a_copy_predicts_the_same(case):
@@ -209,16 +322,15 @@ def test_global_generators_are_neither_used_nor_changed(case):
 
 
 BAD_OBSERVATIONS = [
-    spaces.Dict({"a": LINE}),
-    spaces.Tuple([LINE]),
-    spaces.Discrete(3),
     spaces.MultiBinary(3),
+    spaces.Dict({"a": LINE, "b": spaces.Text(3)}),
+    spaces.MultiDiscrete([[2, 3]]),
     spaces.Box(0, 255, (8, 8), np.uint8),
     spaces.Box(-1.0, 1.0, (), np.float32),
 ]
 BAD_ACTIONS = [
     spaces.Dict({"a": UNIT}),
-    spaces.MultiDiscrete([2, 3]),
+    spaces.MultiDiscrete([[2, 3]]),
     spaces.MultiBinary(3),
     spaces.Box(-1.0, 1.0, (2, 2), np.float32),
     spaces.Box(-np.inf, np.inf, (1,), np.float32),
