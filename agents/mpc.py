@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
-from mbrl_gym.models import ExactModel, GaussianEnsemble, WorldModel
-from mbrl_gym.models.base import RewardFn, TerminationFn, check_action_space, check_observation_space
+from mbrl_gym.models import LEARNED_MODELS, ExactModel, WorldModel, exact_dynamics
+from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn, check_action_space, check_observation_space
 from mbrl_gym.wrappers import Decision
 
 from .base import ModelBasedAgent, derived_seed
@@ -109,9 +110,11 @@ class MPC(ModelBasedAgent):
     Args:
         policy: The planner: "iCEM", "CEM" or "RandomShooting".
         env: Environment, its id, or a `VecEnv`.
-        model: "ensemble" (learned), "exact" (the task's own equations), or a `WorldModel`.
-        model_kwargs: Settings of the ensemble.
+        model: "ensemble", "mlp", "linear" or "gp" (learned), "exact" (the task's own equations), or a `WorldModel`.
+        model_kwargs: Settings of the learned model.
         planner_kwargs: Settings of the planner.
+        dynamics: "learned", "exact" (the task's own, without its noise), or a function of tensors
+            (observation `[..., O]`, action `[..., A]`) -> next observation `[..., O]`.
         reward: "learned", "exact" (the task's published reward), or a function of tensors
             (observation `[..., O]`, action `[..., A]`, next observation) -> reward `[...]`.
         termination: "learned", "exact", or a function: next observation `[..., O]` -> bool `[...]`.
@@ -143,6 +146,7 @@ class MPC(ModelBasedAgent):
         model: str | WorldModel = "ensemble",
         model_kwargs: dict[str, Any] | None = None,
         planner_kwargs: dict[str, Any] | None = None,
+        dynamics: str | DynamicsFn = "learned",
         reward: str | RewardFn = "learned",
         termination: str | TerminationFn = "learned",
         learning_starts: int = 100,
@@ -159,9 +163,11 @@ class MPC(ModelBasedAgent):
     ) -> None:
         if policy not in PLANNERS:
             raise InvalidSettingError(f"the planner must be one of {', '.join(PLANNERS)}, but {policy!r} was given")
-        if not isinstance(model, WorldModel) and model not in ("ensemble", "exact"):
-            raise InvalidSettingError(f'model must be "ensemble", "exact" or a WorldModel, but {model!r} was given')
-        for name, value in (("reward", reward), ("termination", termination)):
+        if not isinstance(model, WorldModel) and model not in (*LEARNED_MODELS, "exact"):
+            raise InvalidSettingError(
+                f"model must be one of {', '.join(LEARNED_MODELS)}, exact, or a WorldModel, but {model!r} was given"
+            )
+        for name, value in (("dynamics", dynamics), ("reward", reward), ("termination", termination)):
             if not callable(value) and value not in ("learned", "exact"):
                 raise InvalidSettingError(f'{name} must be "learned", "exact" or a function, but {value!r} was given')
         if exploration < 0:
@@ -173,6 +179,7 @@ class MPC(ModelBasedAgent):
             "model": model,
             "model_kwargs": model_kwargs,
             "planner_kwargs": planner_kwargs,
+            "dynamics": dynamics,
             "reward": reward,
             "termination": termination,
             "learning_starts": learning_starts,
@@ -273,30 +280,32 @@ class MPC(ModelBasedAgent):
 
     def _make_model(self) -> WorldModel:
         model = self.arguments["model"]
-        reward_fn = self._function("reward", "reward")
-        termination_fn = self._function("termination", "terminal")
+        functions = {
+            "dynamics_fn": self._function("dynamics", exact_dynamics),
+            "reward_fn": self._function("reward", lambda task: task.reward),
+            "termination_fn": self._function("termination", lambda task: task.terminal),
+        }
+        given = {name: function for name, function in functions.items() if function is not None}
+        if (model == "exact" or isinstance(model, ExactModel)) and "dynamics_fn" in given:
+            raise InvalidSettingError('dynamics replaces those of a learned model, but model="exact" was given')
         if model == "exact":
-            task = self._task('model="exact"')
-            return ExactModel(task, reward_fn=reward_fn, termination_fn=termination_fn)
+            return ExactModel(self._task('model="exact"'), **given)
         if isinstance(model, WorldModel):
-            if reward_fn is not None:
-                model.reward_fn = reward_fn
-            if termination_fn is not None:
-                model.termination_fn = termination_fn
+            for name, function in given.items():
+                setattr(model, name, function)
             return model
-        return GaussianEnsemble(
+        return LEARNED_MODELS[model](
             self.observation_space,
             self.action_space,
-            reward_fn=reward_fn,
-            termination_fn=termination_fn,
+            **given,
             **{"seed": derived_seed(self.seed, "model"), **(self.arguments["model_kwargs"] or {})},
         )
 
-    def _function(self, argument: str, method: str) -> Any:
+    def _function(self, argument: str, of_task: Callable[[Any], Any]) -> Any:
         """Return the function that replaces a learned part of the model, or None."""
         given = self.arguments[argument]
         if given == "exact":
-            return getattr(self._task(f'{argument}="exact"'), method)
+            return of_task(self._task(f'{argument}="exact"'))
         return given if callable(given) else None
 
     def _sample_action(

@@ -9,10 +9,10 @@ from gymnasium import spaces
 from torch import Tensor
 
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
-from mbrl_gym.models.base import FitReport, Prediction, RewardFn, TerminationFn, Transitions, WorldModel
+from mbrl_gym.models.base import DynamicsFn, FitReport, Prediction, RewardFn, TerminationFn, Transitions, WorldModel
 from mbrl_gym.noise import Noise, NoiseSizes
 
-__all__ = ["ExactModel"]
+__all__ = ["ExactModel", "exact_dynamics"]
 
 
 class PureTask(Protocol):
@@ -49,11 +49,7 @@ class ExactModel(WorldModel):
     def __init__(
         self, task: PureTask, *, reward_fn: RewardFn | None = None, termination_fn: TerminationFn | None = None
     ) -> None:
-        if not task.fully_observed:
-            raise UnsupportedSpaceError(
-                f"ExactModel needs a fully observed task, but {type(task).__name__} hides a part of its state: "
-                "learn a model of it instead"
-            )
+        _check_fully_observed(task)
         super().__init__(
             task.observation_space,
             task.action_space,
@@ -74,8 +70,7 @@ class ExactModel(WorldModel):
         """Advance the task; without noise, its random numbers are 0 (normal) and 0.5 (uniform)."""
         current, before = state
         if noise is None:
-            normal, uniform = self.noise_sizes
-            noise = Noise(current.new_zeros((1, 1, normal)), current.new_full((1, 1, uniform), 0.5))
+            noise = _central_noise(current, self.noise_sizes)
         action = self.over_particles(action, current.shape[0])
         following = self.task.transition(current, action, noise)
         observation = self.task.observation(following)
@@ -107,3 +102,32 @@ class ExactModel(WorldModel):
     def uncertainty(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return zeros `[N]`."""
         return torch.zeros(observation.shape[0], device=observation.device)
+
+
+def exact_dynamics(task: PureTask) -> DynamicsFn:
+    """Return a task's dynamics without its noise, as a function that a learned model takes for `dynamics_fn`.
+
+    Raises:
+        UnsupportedSpaceError: The task hides a part of its state.
+    """
+    _check_fully_observed(task)
+
+    def dynamics(observation: Tensor, action: Tensor) -> Tensor:
+        state = task.state(observation)
+        return task.observation(task.transition(state, action, _central_noise(state, task.transition_noise)))
+
+    return dynamics
+
+
+def _central_noise(state: Tensor, sizes: NoiseSizes) -> Noise:
+    """Return zeros for normal numbers and halves for uniform ones, for states `[..., S]`."""
+    ones = (1,) * (state.ndim - 1)
+    return Noise(state.new_zeros((*ones, sizes.normal)), state.new_full((*ones, sizes.uniform), 0.5))
+
+
+def _check_fully_observed(task: PureTask) -> None:
+    if not task.fully_observed:
+        raise UnsupportedSpaceError(
+            f"exact dynamics need a fully observed task, but {type(task).__name__} hides a part of its state: "
+            "learn a model of it instead"
+        )

@@ -18,7 +18,7 @@ from mbrl_gym.agents import MPC, PETS
 from mbrl_gym.agents.planning import PLANNERS, Plan
 from mbrl_gym.agents.replay import transitions
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
-from mbrl_gym.models import ExactModel, GaussianEnsemble
+from mbrl_gym.models import LEARNED_MODELS, ExactModel, GaussianEnsemble
 
 
 def weights(agent):
@@ -248,6 +248,8 @@ def test_pets_is_mpc_with_the_settings_of_the_paper():
         ({"model": "gp"}, "ensemble"),
         ({"reward": "known"}, "learned"),
         ({"termination": 3}, "learned"),
+        ({"dynamics": 3}, "learned"),
+        ({"model": "exact", "dynamics": "exact"}, "dynamics"),
         ({"learning_starts": 0}, "at least 2"),
         ({"exploration": -1.0}, "at least 0"),
         ({"planner_kwargs": {"horizon": 0}}, "at least 1"),
@@ -258,6 +260,26 @@ def test_settings_out_of_range_are_refused(settings, message):
     arguments = {"policy": "iCEM", "env": "mbrl/Arm-v0", **settings}
     with pytest.raises(InvalidSettingError, match=message):
         MPC(**arguments)
+
+
+@pytest.mark.parametrize("model", LEARNED_MODELS)
+def test_every_learned_model_has_a_name(model):
+    agent = MPC("iCEM", "mbrl/Drift-v0", model=model, learning_starts=20, planner_kwargs={"horizon": 3}, seed=0)
+    agent.learn(30)
+    assert type(agent.world_model) is LEARNED_MODELS[model]
+    assert agent.world_model.fitted
+
+
+def test_any_part_of_a_learned_model_can_be_exact(tiny_agent):
+    agent = tiny_agent("mbrl/Drone-v0", dynamics="exact", reward="learned", termination="exact").learn(40)
+    observation = torch.as_tensor(gym.make("mbrl/Drone-v0").reset(seed=0)[0])[None]
+    action = torch.tensor([[0.3, -0.2, 1.0]])
+    task = agent.env.get_attr("task")[0]
+    exact, learned = ExactModel(task), agent.world_model
+    expected = exact.step(exact.start(observation), action)
+    predicted = learned.step(learned.start(observation), action)
+    assert_allclose(predicted.observation[0], expected.observation[0], rtol=1e-6)
+    assert not torch.allclose(predicted.reward[0], expected.reward[0], atol=1e-6)
 
 
 def test_exact_reward_needs_a_published_task():

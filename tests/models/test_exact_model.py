@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from mbrl_gym.envs import gym_env
 from mbrl_gym.envs.task import draw as draw_numpy
 from mbrl_gym.errors import UnsupportedSpaceError
-from mbrl_gym.models import ExactModel
+from mbrl_gym.models import ExactModel, exact_dynamics
 from mbrl_gym.noise import Noise, NoiseSizes
 
 TASKS = fully_observed_tasks()
@@ -47,6 +47,16 @@ def test_a_step_is_the_tasks_own(task_id, particles):
         assert_allclose(prediction.observation[particle], expected, rtol=1e-5, atol=2e-5)
         assert_allclose(prediction.reward[particle], task.reward(observation, action, expected), rtol=1e-5, atol=2e-5)
         assert_allclose(prediction.terminated[particle], task.terminal(expected))
+
+
+def test_exact_dynamics_are_the_exact_model_without_noise(task_id):
+    task = TASKS[task_id]
+    model, observation = ExactModel(task), torch.as_tensor(task.observation(task_states(task, 8)))
+    action = torch.as_tensor(some_actions(task.action_space, 8))
+    expected = model.step(model.start(observation, 2), action).observation
+    dynamics = exact_dynamics(task)
+    assert torch.equal(dynamics(observation, action), expected[0])
+    assert torch.equal(dynamics(observation.expand(2, -1, -1), action.expand(2, *action.shape)), expected)
 
 
 def test_it_predicts_the_real_environment_step_for_step(task_id, monkeypatch):
