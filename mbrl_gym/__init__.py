@@ -30,7 +30,10 @@ _FAMILIES = {
 
 
 def env_ids() -> tuple[str, ...]:
-    """Return the ids that this package registers with Gymnasium."""
+    """Return the ids of the tasks that this package registers with Gymnasium.
+
+    Beside them there is "mbrl/Imagined-v0", which imagines whatever its argument `model` predicts.
+    """
     return tuple(_FAMILIES)
 
 
@@ -41,3 +44,9 @@ for _id, (_module, _prefix, _steps) in _FAMILIES.items():
         vector_entry_point=f"mbrl_gym.envs.{_module}:{_prefix}VectorEnv",
         max_episode_steps=_steps,
     )
+
+gym.register(
+    "mbrl/Imagined-v0",
+    entry_point="mbrl_gym.wrappers.imagined:ImaginedEnv",
+    vector_entry_point="mbrl_gym.wrappers.imagined:ImaginedVectorEnv",
+)

@@ -11,26 +11,19 @@ from gymnasium import spaces
 from mbrl_gym.envs.task import Array, Task, copied, draw, namespace
 from mbrl_gym.errors import InvalidActionError, InvalidSettingError
 from mbrl_gym.noise import Noise, NoiseSizes
+from mbrl_gym.vector import NumpyRows, Rows
 
-__all__ = ["Arrays", "NumpyArrays", "TensorArrays", "make_arrays", "with_masks"]
+__all__ = ["Arrays", "NumpyArrays", "TensorArrays", "make_arrays"]
 
 
-class Arrays(Protocol):
-    """The operations of a vector environment that differ between NumPy and a device."""
-
-    checks: bool  # whether the values of masks and actions can be looked at without waiting for a device
+class Arrays(Rows, Protocol):
+    """The operations of a task's vector environment that differ between NumPy and a device."""
 
     def seed(self, generator: np.random.Generator, anew: bool) -> None:
         """Take all random numbers from this generator, or from one that it seeds if the caller gave a new seed."""
 
     def draw(self, rows: int, sizes: NoiseSizes) -> Noise:
         """Draw the noise of a batch of starts or steps."""
-
-    def full(self, rows: int, value: bool | int) -> Array:
-        """Return `[rows]` booleans or whole numbers."""
-
-    def mask(self, given: np.ndarray[Any, Any]) -> Array:
-        """Bring booleans to where the other arrays are."""
 
     def state(self, given: Any) -> Array:
         """Bring a copy of states to where the other arrays are."""
@@ -41,17 +34,11 @@ class Arrays(Protocol):
     def check_action(self, action: Any, rows: int) -> Array:
         """Return the actions as an array of the task's dtype, or raise InvalidActionError."""
 
-    def any(self, mask: Array) -> bool:
-        """Return whether a row of the mask may be set."""
-
     def fresh_starts(self, mask: Array) -> Array:
         """Return start states for `put`."""
 
     def chosen(self, mask: Array, states: np.ndarray[Any, Any]) -> Array:
         """Return given states `[N, S]`, of which the mask chooses, for `put`."""
-
-    def put(self, array: Array, mask: Array, rows: Array) -> Array:
-        """Return the array with the rows of the mask replaced; NumPy writes in place."""
 
     def final_observations(self, observation: Array, ended: Array) -> Any:
         """Return the last observations of the rows that ended, for `info["final_obs"]`."""
@@ -76,20 +63,8 @@ def make_arrays(task: Task, xp: Any, device: Any) -> Arrays:
     return TensorArrays(task, xp, device)
 
 
-def with_masks(info: dict[str, Array], mask: Array) -> dict[str, Any]:
-    """Pair every entry with the mask of the rows that have it, as Gymnasium's vector environments do."""
-    paired: dict[str, Any] = {}
-    for name, values in info.items():
-        xp = namespace(values)
-        paired[name] = xp.where(mask, values, xp.zeros_like(values))
-        paired[f"_{name}"] = copied(mask)
-    return paired
-
-
-class NumpyArrays:
+class NumpyArrays(NumpyRows):
     """NumPy arrays."""
-
-    checks = True
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -103,14 +78,6 @@ class NumpyArrays:
         """Draw the noise of a batch of starts or steps."""
         return draw(self._generator, (rows,), sizes, self._task.dtype)
 
-    def full(self, rows: int, value: bool | int) -> Array:
-        """Return `[rows]` booleans or whole numbers."""
-        return np.full(rows, value)
-
-    def mask(self, given: np.ndarray[Any, Any]) -> Array:
-        """Return the mask."""
-        return given
-
     def state(self, given: Any) -> Array:
         """Return a copy in the task's dtype."""
         return np.array(given, self._task.dtype)
@@ -123,10 +90,6 @@ class NumpyArrays:
         """Return the actions as an array of the task's dtype."""
         return self._task.check_action(action, (rows,))
 
-    def any(self, mask: Array) -> bool:
-        """Return whether a row of the mask is set."""
-        return bool(mask.any())
-
     def fresh_starts(self, mask: Array) -> Array:
         """Return start states of the rows in the mask."""
         return self._task.initial(self.draw(int(mask.sum()), self._task.initial_noise))
@@ -134,11 +97,6 @@ class NumpyArrays:
     def chosen(self, mask: Array, states: np.ndarray[Any, Any]) -> Array:
         """Return the states that the mask chooses."""
         return states[mask]
-
-    def put(self, array: Array, mask: Array, rows: Array) -> Array:
-        """Write the rows of the mask."""
-        array[mask] = rows
-        return array
 
     def final_observations(self, observation: Array, ended: Array) -> Any:
         """Return an object array, None where the row goes on."""
@@ -245,6 +203,15 @@ class TensorArrays:
         """Return a tensor with the rows of the mask taken from `rows`, which are all rows or one for all."""
         xp = namespace(array)
         return xp.where(mask if array.ndim == 1 else mask[:, None], rows, array)
+
+    def with_masks(self, info: dict[str, Array], mask: Array) -> dict[str, Any]:
+        """Pair every entry with the mask of the rows that have it; the others are zero."""
+        paired: dict[str, Any] = {}
+        for name, values in info.items():
+            xp = namespace(values)
+            paired[name] = xp.where(mask, values, xp.zeros_like(values))
+            paired[f"_{name}"] = mask.clone()
+        return paired
 
     def final_observations(self, observation: Array, ended: Array) -> Any:
         """Return the observations of all rows; `info["_final_obs"]` says which have ended."""

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode
 
-from mbrl_gym.envs.arrays import Arrays, make_arrays, with_masks
+from mbrl_gym.envs.arrays import Arrays, make_arrays
 from mbrl_gym.envs.task import Array, Task, copied, draw
 from mbrl_gym.errors import InvalidSettingError
+from mbrl_gym.vector import BatchedVectorEnv, check_options, to_numpy
 
 if TYPE_CHECKING:
     from mbrl_gym.envs.rendering import Episode, Renderer
@@ -66,7 +66,7 @@ class _TaskFace:
         task = self.task
         try:
             with np.errstate(over="ignore"):
-                state = _to_numpy(given).astype(task.dtype)
+                state = to_numpy(given).astype(task.dtype)
         except (TypeError, ValueError) as error:
             raise InvalidSettingError(f'options["state"] must be numbers, but {given!r} was given') from error
         if state.shape not in ((*batch, task.state_size), (task.state_size,)):
@@ -90,14 +90,6 @@ class _TaskFace:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_renderer": None}  # a window belongs to its process
-
-
-def _check_options(options: dict[str, Any] | None, allowed: tuple[str, ...]) -> dict[str, Any]:
-    options = options or {}
-    for name in options:
-        if name not in allowed:
-            raise InvalidSettingError(f"reset has no option {name!r}; it has: {', '.join(allowed)}")
-    return options
 
 
 class TaskEnv(_TaskFace, gym.Env[Any, Any]):
@@ -127,7 +119,7 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
         Raises:
             InvalidSettingError: Unknown option, or a state that the task cannot be in.
         """
-        options = _check_options(options, ("state",))
+        options = check_options(options, ("state",))
         given = options.get("state")
         state = None if given is None else self._start_state(given, ())
         super().reset(seed=seed)
@@ -222,7 +214,7 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
         if self._state is None:
             raise gym.error.ResetNeeded("call reset() before move_target()")
         try:
-            given = _to_numpy(point)
+            given = to_numpy(point)
             with np.errstate(over="ignore"):
                 goal = given.astype(self.task.dtype) if given.dtype.kind in "iuf" else np.array(np.nan)
         except (TypeError, ValueError):  # ragged
@@ -257,13 +249,16 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
             self._episode = self._new_episode(self._state)
 
 
-class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
+class TaskVectorEnv(_TaskFace, BatchedVectorEnv):
     """`num_envs` copies of a task in one array, stepped by the task's own batched functions.
 
     With `xp=torch` everything is a tensor on `device`, and no step leaves it: `TaskVectorEnv(task, 4096, xp=torch,
     device="cuda")`. What would have to wait for the device is then left out: `info["final_obs"]` holds the observations
     of all rows (`info["_final_obs"]` says which ended), and elsewhere than on the CPU neither actions that are not
     finite nor steps of rows that ended are refused. Gradients flow from rewards to actions that ask for them.
+
+    `reset(options={"state": ...})`, `[N, S]` or `[S]`, sets the states exactly; with `"reset_mask"`, bool `[N]`, those
+    of the chosen rows only. `info` holds the randomised constants `[N]`.
 
     Args:
         task: The task; by default the class's own, with `params`.
@@ -288,6 +283,7 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
         "render_fps": 20,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
+    start_option = "state"
 
     def __init__(
         self,
@@ -303,25 +299,10 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
         height: int = 480,
         **params: Any,
     ) -> None:
-        if not isinstance(num_envs, int | np.integer) or num_envs < 1:
-            raise InvalidSettingError(f"num_envs must be a whole number of at least 1, but {num_envs!r} was given")
-        max_episode_steps = -1 if max_episode_steps is None else max_episode_steps
-        if max_episode_steps != -1 and not (isinstance(max_episode_steps, int | np.integer) and max_episode_steps >= 1):
-            raise InvalidSettingError(
-                f"max_episode_steps must be at least 1, or -1 for no limit, but {max_episode_steps!r} was given"
-            )
         self._set_up(self._given_or_own(task, params), render_mode, width, height)
         self._arrays: Arrays = make_arrays(self.task, xp, device)
-        self.num_envs = num_envs
-        self.max_episode_steps = max_episode_steps
-        self._autoreset = _autoreset_mode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self._autoreset}
-        self.single_observation_space = self.task.published_space()
-        self.single_action_space = self.task.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._steps = self._arrays.full(num_envs, 0)
-        self._ended = self._arrays.full(num_envs, False)  # rows whose episode ended in the last step
+        spaces = self.task.published_space(), self.task.action_space
+        self._set_up_rows(spaces, num_envs, max_episode_steps, autoreset_mode, self._arrays)
         self._episodes: list[Episode] = []
 
     def _given_or_own(self, task: Task | None, params: dict[str, Any]) -> Task:
@@ -333,39 +314,6 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
             raise InvalidSettingError(f"{', '.join(params)}: these belong to the task that was given with them")
         return task
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start new episodes. `info` holds randomised constants `[N]`.
-
-        Args:
-            seed: Seed of the one generator that serves all rows.
-            options: `"state"`, `[N, S]` or `[S]`, sets the states exactly; `"reset_mask"`, bool `[N]`, resets the
-                chosen rows only.
-
-        Raises:
-            InvalidSettingError: Unknown option, a seed per row, or a state that the task cannot be in.
-        """
-        options = _check_options(options, ("state", "reset_mask"))
-        if seed is not None and not isinstance(seed, int | np.integer):
-            raise InvalidSettingError(f"one generator serves all rows: seed must be a number, not {seed!r}")
-        given = options.get("state")
-        chosen = None if given is None else self._start_state(given, (self.num_envs,))
-        mask = self._reset_mask(options.get("reset_mask"))
-        super().reset(seed=None if seed is None else int(seed))
-        self._arrays.seed(self.np_random, seed is not None)
-        rows = self._arrays.mask(mask)
-        if mask.all():
-            self._state = self._arrays.fresh_starts(rows) if chosen is None else self._arrays.state(chosen)
-            self._observation = self.task.observation(self._state)
-        elif chosen is None:
-            self._restart(rows, self._arrays.fresh_starts(rows))
-        else:
-            self._restart(rows, self._arrays.chosen(rows, chosen))
-        self._steps = self._arrays.put(self._steps, rows, 0)
-        self._ended = self._arrays.put(self._ended, rows, False)
-        if self.render_mode is not None:
-            self._log_starts(rows)
-        return self.task.publish(self._observation), self._constants_info()
-
     def step(
         self, actions: Any
     ) -> tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any], dict[str, Any]]:
@@ -375,47 +323,10 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
             InvalidActionError: Wrong shape, not finite, or no such choice; the states stay as they were.
             gymnasium.error.ResetNeeded: Never reset, or (autoreset disabled) a row has ended.
         """
-        task, before, ended = self.task, self._state, self._ended
-        if before is None:
-            raise gym.error.ResetNeeded("call reset() before step()")
-        arrays, mode = self._arrays, self._autoreset
-        if mode is AutoresetMode.DISABLED and arrays.checks and bool(ended.any()):
-            raise gym.error.ResetNeeded(
-                f"rows {np.flatnonzero(ended).tolist()} have ended: reset them with "
-                'reset(options={"reset_mask": mask})'
-            )
-        actions = arrays.check_action(actions, self.num_envs)
-        state = task.transition(before, actions, arrays.draw(self.num_envs, task.transition_noise))
-        observation = task.observation(state)
-        reward = task.reward(self._observation, actions, observation)
-        terminated = task.terminal(observation)
-        self._steps += 1
-        limit = self.max_episode_steps
-        truncated = self._steps >= limit if limit > 0 else arrays.full(self.num_envs, False)
-        info = with_masks(task.info(before, actions, state), ~ended)
-        self._state, self._observation = state, observation
-        if self._episodes:
-            self._log_steps(actions, reward, ~ended)
-
-        if mode is AutoresetMode.NEXT_STEP and arrays.any(ended):  # this step was these rows' reset, without an action
-            self._restart(ended, arrays.fresh_starts(ended))
-            reward = arrays.put(reward, ended, 0.0)
-            terminated, truncated = terminated & ~ended, truncated & ~ended
-            if self._episodes:
-                self._log_starts(ended)
-        info |= self._constants_info()
-        ended = terminated | truncated
-        if mode is not AutoresetMode.SAME_STEP:
-            self._ended = ended
-        elif arrays.any(ended):
-            info = self._final_info(info, ended)
-            self._restart(ended, arrays.fresh_starts(ended))
-            info |= self._constants_info()
-            if self._episodes:
-                self._log_starts(ended)
+        result = super().step(actions)
         if self._episodes and self.render_mode == "human":
             self.render()
-        return task.publish(self._observation), reward, terminated, truncated, info
+        return result
 
     def render(self) -> tuple[np.ndarray[Any, Any], ...] | None:
         """Return N pictures `[height, width, 3]` (uint8) in mode "rgb_array"; show the first in mode "human"."""
@@ -451,47 +362,55 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
         self._ended = copied(snapshot["ended"])
         state = snapshot["state"]
         self._state = None if state is None else self._arrays.state(state)
+        self._started = self._state is not None
         self._observation = None if self._state is None else self.task.observation(self._state)
         self._episodes = []
         if self.render_mode is not None and self._state is not None:
             self._log_starts(self._arrays.full(self.num_envs, True))
 
-    def _constants_info(self) -> dict[str, Any]:
+    def _check_start(self, given: Any) -> Array:
+        return self._start_state(given, (self.num_envs,))
+
+    def _seed_noise(self, anew: bool) -> None:
+        self._arrays.seed(self.np_random, anew)
+
+    def _begin(self, mask: Array, starts: Array | None, *, everywhere: bool = False) -> None:
+        """Put rows at starts; NumPy writes into the arrays of the running step."""
+        arrays = self._arrays
+        starts = arrays.fresh_starts(mask) if starts is None else arrays.chosen(mask, starts)
+        observation = self.task.observation(starts)
+        if everywhere:
+            self._state, self._observation = starts, observation
+        else:
+            self._state = arrays.put(self._state, mask, starts)
+            self._observation = arrays.put(self._observation, mask, observation)
+        if self.render_mode is not None:
+            self._log_starts(mask)
+
+    def _check_actions(self, actions: Any) -> Array:
+        return self._arrays.check_action(actions, self.num_envs)
+
+    def _advance(self, actions: Array) -> tuple[Array, Array, dict[str, Array]]:
+        task, before = self.task, self._state
+        state = task.transition(before, actions, self._arrays.draw(self.num_envs, task.transition_noise))
+        observation = task.observation(state)
+        reward = task.reward(self._observation, actions, observation)
+        self._state, self._observation = state, observation
+        if self._episodes:
+            self._log_steps(actions, reward, ~self._ended)
+        return reward, task.terminal(observation), task.info(before, actions, state)
+
+    def _publish(self) -> Any:
+        return self.task.publish(self._observation)
+
+    def _final_observations(self, ended: Array) -> Any:
+        return self._arrays.final_observations(self._observation, ended)
+
+    def _episode_info(self) -> dict[str, Any]:
         """Return the randomised constants of the running episodes."""
         if not self.task.randomize:
             return {}
-        return with_masks(self.task.drawn_constants(self._state), self._arrays.full(self.num_envs, True))
-
-    def _final_info(self, info: dict[str, Any], ended: Array) -> dict[str, Any]:
-        """Move what belongs to the episodes that ended to `final_obs` and `final_info`."""
-        values = {name: value for name, value in info.items() if not name.startswith("_")}
-        return {
-            "final_obs": self._arrays.final_observations(self._observation, ended),
-            "_final_obs": copied(ended),
-            "final_info": with_masks(values, ended),
-            "_final_info": copied(ended),
-            **with_masks(values, ~ended),
-        }
-
-    def _restart(self, mask: Array, starts: Array) -> None:
-        """Put the rows of `mask` at starts; NumPy writes into the arrays of the running step."""
-        put = self._arrays.put
-        self._state = put(self._state, mask, starts)
-        self._observation = put(self._observation, mask, self.task.observation(starts))
-        self._steps = put(self._steps, mask, 0)
-
-    def _reset_mask(self, given: Any) -> Array:
-        if given is None:
-            return np.ones(self.num_envs, np.bool_)
-        mask = _to_numpy(given)
-        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
-            raise InvalidSettingError(
-                f'options["reset_mask"] must be {self.num_envs} booleans, at least one of them True, '
-                f"but {given!r} was given"
-            )
-        if self._state is None and not mask.all():
-            raise InvalidSettingError("the first reset must reset all rows")
-        return mask
+        return self._arrays.with_masks(self.task.drawn_constants(self._state), self._arrays.full(self.num_envs, True))
 
     def _log_starts(self, mask: Array) -> None:
         states = self._arrays.to_numpy(self._state)
@@ -505,20 +424,6 @@ class TaskVectorEnv(_TaskFace, VectorEnv[Any, Any, Any]):
         states, actions, reward = to_numpy(self._state), to_numpy(actions), to_numpy(reward)
         for row in np.flatnonzero(to_numpy(mask)):
             self._episodes[row].add(actions[row], float(reward[row]), np.array(states[row]))
-
-
-def _to_numpy(given: Any) -> np.ndarray[Any, Any]:
-    """Return what the caller gave, tensors included, as an array."""
-    return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
-
-
-def _autoreset_mode(given: AutoresetMode | str) -> AutoresetMode:
-    for mode in AutoresetMode:
-        if given in (mode, mode.value, mode.name):
-            return mode
-    raise InvalidSettingError(
-        f"autoreset_mode must be one of {[mode.value for mode in AutoresetMode]}, but {given!r} was given"
-    )
 
 
 def _moved_towards(task: Task, state: Array, columns: list[int], point: Array) -> Array:

@@ -9,6 +9,7 @@ import pytest
 from gymnasium import spaces
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
+from vector_cases import NAMES, VectorCase, vector_case
 
 import mbrl_gym
 from mbrl_gym.envs import arrays, gym_env
@@ -19,6 +20,12 @@ from mbrl_gym.envs.task import Noise, NoiseSizes, Task
 def env_id(request: pytest.FixtureRequest) -> str:
     """Every id that the package registers; a new one joins by itself."""
     return request.param
+
+
+@pytest.fixture(scope="session", params=NAMES)
+def case(request: pytest.FixtureRequest) -> VectorCase:
+    """Every native vector environment: those of all tasks, and those that models imagine."""
+    return vector_case(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The vector environments: equal to single ones and to Gymnasium's SyncVectorEnv, in all autoreset modes."""
+"""The vector environments of tasks and of models: equal to single ones and to Gymnasium's, in all autoreset modes."""
 
 import copy
 import math
@@ -10,6 +10,7 @@ from typing import ClassVar
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from env_toys import arrays, flat
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
@@ -26,6 +27,7 @@ from mbrl_gym.envs.arm import ArmVectorEnv
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
 from mbrl_gym.envs.task import NoiseSizes, Params, Task, draw, namespace
 from mbrl_gym.errors import InvalidActionError, InvalidSettingError
+from mbrl_gym.models import ExactModel
 
 MODES = tuple(AutoresetMode)
 ROWS = 4
@@ -56,10 +58,13 @@ class Corridor(Task):
 
     def transition(self, state, action, noise):
         move = namespace(action).clip(action[..., 0], -1.0, 1.0)
-        return np.stack([state[..., 0] + move, state[..., 1] + 1], axis=-1)
+        return namespace(state).stack([state[..., 0] + move, state[..., 1] + 1], axis=-1)
 
     def observation(self, state):
         return +state
+
+    def state(self, observation):
+        return +observation
 
     def reward(self, observation, action, next_observation):
         return next_observation[..., 0] - observation[..., 0]
@@ -159,6 +164,16 @@ def test_terminating_episodes_are_like_gymnasiums(some_actions, mode, limit):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("limit", [5, -1])
+def test_imagined_episodes_are_like_gymnasiums(some_actions, mode, limit):
+    model = ExactModel(Corridor(), termination_fn=lambda observation: observation[..., 0].abs() >= 2)
+    settings = {"model": model, "start_states": np.zeros((1, 2)), "horizon": 8, "max_episode_steps": limit}
+    native = gym.make_vec("mbrl/Imagined-v0", num_envs=ROWS, autoreset_mode=mode, **settings)
+    reference = SyncVectorEnv([partial(gym.make, "mbrl/Imagined-v0", **settings)] * ROWS, autoreset_mode=mode)
+    assert_behaves_like(native, reference, some_actions(native.action_space, 60), mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("fixed_noise")
 def test_truncated_episodes_are_like_gymnasiums(env_id, some_actions, mode):
     native = gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=3, autoreset_mode=mode)
@@ -187,8 +202,8 @@ def test_rows_equal_single_environments_bit_for_bit(env_id, some_actions):
             break
 
 
-def test_one_row_equals_a_single_environment_with_its_noise(env_id, some_actions):
-    vec, env = gym.make_vec(env_id, num_envs=1), gym.make(env_id)
+def test_one_row_equals_a_single_environment_with_its_noise(case, some_actions):
+    vec, env = case.make(num_envs=1), case.make_single()
     assert_array_equal(flat(vec.reset(seed=7)[0])[0], flat(env.reset(seed=7)[0]))
     for action in some_actions(env.action_space, 20):
         together, alone = vec.step(action[None]), env.step(action)
@@ -201,75 +216,75 @@ def test_one_row_equals_a_single_environment_with_its_noise(env_id, some_actions
 # --- autoreset ---
 
 
-def end_of_episode(env_id, some_actions, mode, limit=3):
+def end_of_episode(case, some_actions, mode, limit=3):
     """Return a vector environment just after the step that truncated every row, and that step."""
-    vec = gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=limit, autoreset_mode=mode)
+    vec = case.make(num_envs=ROWS, max_episode_steps=limit, autoreset_mode=mode)
     steps = trajectory(vec, some_actions(vec.action_space, limit), seed=0)
     assert steps[-1][3].all()
     return vec, steps[-1]
 
 
-def test_next_step_ignores_the_action_and_restarts_without_reward(env_id, some_actions):
-    vec, _ = end_of_episode(env_id, some_actions, "NextStep")
+def test_next_step_ignores_the_action_and_restarts_without_reward(case, some_actions):
+    vec, _ = end_of_episode(case, some_actions, "NextStep")
     twin = copy.deepcopy(vec)
     one, other = some_actions(vec.action_space, 2, seed=9)
     observation, reward, terminated, truncated, _ = step = vec.step(one)
     assert same(step, twin.step(other))
     assert_array_equal(reward, 0)
     assert not (terminated | truncated).any()
-    assert_array_equal(flat(observation), vec.task.observation(vec.get_state()["state"]))
+    assert_array_equal(flat(observation), case.observed(vec))
     for action in some_actions(vec.action_space, 2):
         assert not vec.step(action)[3].any()
     assert vec.step(action)[3].all(), "the new episode has its full length"
 
 
-def test_same_step_returns_the_new_start_and_keeps_the_end(env_id, some_actions):
-    vec, (observation, reward, _, _, info) = end_of_episode(env_id, some_actions, "SameStep")
-    endless = gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=-1)
+def test_same_step_returns_the_new_start_and_keeps_the_end(case, some_actions):
+    vec, (observation, reward, _, _, info) = end_of_episode(case, some_actions, "SameStep")
+    endless = case.make(num_envs=ROWS, max_episode_steps=-1)
     expected = trajectory(endless, some_actions(vec.action_space, 3), seed=0)[-1]
     assert_array_equal(reward, expected[1])
     assert_array_equal(info["_final_obs"], True)
     assert info["final_obs"].dtype == object
     assert_array_equal(np.stack([flat(final) for final in info["final_obs"]]), flat(expected[0]))
     assert_same_info(info["final_info"], expected[4])
-    assert_array_equal(flat(observation), vec.task.observation(vec.get_state()["state"]))
+    assert_array_equal(flat(observation), case.observed(vec))
 
 
-def test_steps_between_the_ends_have_no_final_entries(env_id, some_actions):
-    vec, _ = end_of_episode(env_id, some_actions, "SameStep")
+def test_steps_between_the_ends_have_no_final_entries(case, some_actions):
+    vec, _ = end_of_episode(case, some_actions, "SameStep")
     assert not {"final_obs", "final_info"} & {*vec.step(some_actions(vec.action_space, 1)[0])[4]}
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_restarted_rows_get_starts_of_their_own(env_id, some_actions, mode):
-    vec, _ = end_of_episode(env_id, some_actions, mode)
+def test_restarted_rows_get_starts_of_their_own(case, some_actions, mode):
+    vec, _ = end_of_episode(case, some_actions, mode)
     if mode == "NextStep":
         vec.step(some_actions(vec.action_space, 1)[0])
-    restarted = vec.get_state()["state"]
-    if sum(vec.task.initial_noise):
+    restarted = case.rows(vec)
+    if case.starts_differ:
         assert len(np.unique(restarted, axis=0)) == ROWS
 
 
-def test_disabled_refuses_to_step_rows_that_ended(env_id, some_actions):
-    vec, _ = end_of_episode(env_id, some_actions, "Disabled")
+def test_disabled_refuses_to_step_rows_that_ended(case, some_actions):
+    vec, _ = end_of_episode(case, some_actions, "Disabled")
     action = some_actions(vec.action_space, 1)[0]
     vec.reset(options={"reset_mask": mask_of(0, 3)})
-    before = vec.get_state()["state"]
+    before = case.rows(vec)
     with pytest.raises(gym.error.ResetNeeded, match="rows \\[1, 2\\] have ended"):
         vec.step(action)
-    assert_array_equal(vec.get_state()["state"], before)
+    assert_array_equal(case.rows(vec), before)
     vec.reset(options={"reset_mask": mask_of(1, 2)})
     assert not vec.step(action)[3].any()
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_partial_reset_restarts_the_chosen_rows_only(env_id, some_actions, mode):
-    vec = gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=5, autoreset_mode=mode)
+def test_partial_reset_restarts_the_chosen_rows_only(case, some_actions, mode):
+    vec = case.make(num_envs=ROWS, max_episode_steps=5, autoreset_mode=mode)
     actions = some_actions(vec.action_space, 5)
     running = flat(trajectory(vec, actions[:3], seed=0)[-1][0])
-    before = vec.get_state()["state"]
+    before = case.rows(vec)
     observation, info = vec.reset(options={"reset_mask": mask_of(2)})
-    after = vec.get_state()["state"]
+    after = case.rows(vec)
     assert info == {}
     assert_array_equal(after[[0, 1, 3]], before[[0, 1, 3]])
     assert_array_equal(flat(observation)[[0, 1, 3]], running[[0, 1, 3]])
@@ -278,28 +293,29 @@ def test_partial_reset_restarts_the_chosen_rows_only(env_id, some_actions, mode)
     assert_array_equal(vec.step(actions[4])[3], [True, True, False, True])
 
 
-def test_partial_reset_with_states_sets_the_chosen_rows_only(env_id):
-    vec = gym.make_vec(env_id, num_envs=ROWS)
+def test_partial_reset_with_states_sets_the_chosen_rows_only(case):
+    vec = case.make(num_envs=ROWS)
     vec.reset(seed=0)
-    before = vec.get_state()["state"]
+    before = case.rows(vec)
     given_states = np.roll(before, 1, axis=0)
-    observation, _ = vec.reset(options={"state": given_states, "reset_mask": mask_of(0, 2)})
-    expected = np.where(mask_of(0, 2)[:, None], given_states, before)
-    assert_array_equal(vec.get_state()["state"], expected)
-    assert_array_equal(flat(observation), vec.task.observation(expected))
+    observation, _ = vec.reset(options={case.option: given_states, "reset_mask": mask_of(0, 2)})
+    expected = before.copy()
+    expected[[0, 2]] = given_states[[0, 2]]
+    assert_array_equal(case.rows(vec), expected)
+    assert_array_equal(flat(observation), case.observed(vec))
 
 
-def test_one_given_state_serves_all_rows(env_id):
-    vec = gym.make_vec(env_id, num_envs=ROWS)
+def test_one_given_state_serves_all_rows(case):
+    vec = case.make(num_envs=ROWS)
     vec.reset(seed=0)
-    state = vec.get_state()["state"][1]
-    vec.reset(options={"state": state.tolist()})
-    assert_array_equal(vec.get_state()["state"], np.tile(state, (ROWS, 1)))
+    state = case.rows(vec)[1]
+    vec.reset(options={case.option: state.tolist()})
+    assert_array_equal(case.rows(vec), np.stack([state] * ROWS))
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_returned_arrays_are_the_callers_own(env_id, some_actions, mode):
-    vec = gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=3, autoreset_mode=mode)
+def test_returned_arrays_are_the_callers_own(case, some_actions, mode):
+    vec = case.make(num_envs=ROWS, max_episode_steps=3, autoreset_mode=mode)
     returned = [vec.reset(seed=0)]
     for time, action in enumerate(some_actions(vec.action_space, 8)):
         returned.append(vec.step(action))
@@ -309,8 +325,8 @@ def test_returned_arrays_are_the_callers_own(env_id, some_actions, mode):
         assert same(returned, kept)
 
 
-def test_writing_into_returned_arrays_changes_nothing(env_id, some_actions):
-    vec, twin = (gym.make_vec(env_id, num_envs=ROWS, autoreset_mode="SameStep") for _ in range(2))
+def test_writing_into_returned_arrays_changes_nothing(case, some_actions):
+    vec, twin = (case.make(num_envs=ROWS, autoreset_mode="SameStep") for _ in range(2))
     assert same(vec.reset(seed=0), twin.reset(seed=0))
     for action in some_actions(vec.action_space, 5):
         step, expected = vec.step(action), twin.step(action)
@@ -378,17 +394,17 @@ def test_bandit_regret_of_the_last_pull_is_in_the_final_info():
 
 
 @pytest.mark.parametrize("given_mode", [*MODES, *(mode.value for mode in MODES)], ids=str)
-def test_autoreset_mode_is_declared_as_gymnasium_wants_it(env_id, given_mode):
-    vec = gym.make_vec(env_id, num_envs=2, autoreset_mode=given_mode)
+def test_autoreset_mode_is_declared_as_gymnasium_wants_it(case, given_mode):
+    vec = case.make(num_envs=2, autoreset_mode=given_mode)
     assert vec.metadata["autoreset_mode"] is AutoresetMode(given_mode)
-    assert gym.make_vec(env_id).metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    assert case.make().metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
 
 
 @pytest.mark.parametrize("limit", [None, 1, 7])
-def test_episodes_are_truncated_at_the_limit(env_id, some_actions, limit):
+def test_episodes_are_truncated_at_the_limit(case, some_actions, limit):
     kwargs = {} if limit is None else {"max_episode_steps": limit}
-    vec = gym.make_vec(env_id, num_envs=2, **kwargs)
-    limit = limit or gym.spec(env_id).max_episode_steps
+    vec = case.make(num_envs=2, **kwargs)
+    limit = limit or case.limit
     steps = trajectory(vec, some_actions(vec.action_space, limit), seed=0)[1:]
     age, ended = np.zeros(2, int), np.zeros(2, np.bool_)
     for _, _, terminated, truncated, _ in steps:
@@ -410,12 +426,16 @@ def test_limit_of_minus_one_never_truncates(env_id, some_actions):
         ({"max_episode_steps": -2}, "max_episode_steps must be at least 1, or -1"),
         ({"num_envs": 0}, "num_envs must be a whole number of at least 1"),
         ({"autoreset_mode": "never"}, "'NextStep', 'SameStep', 'Disabled'.*'never'"),
-        ({"humidity": 1.0}, "'humidity'"),
     ],
 )
-def test_bad_settings_are_refused(env_id, setting, message):
+def test_bad_settings_are_refused(case, setting, message):
     with pytest.raises(InvalidSettingError, match=message):
-        gym.make_vec(env_id, **setting)
+        case.make(**setting)
+
+
+def test_unknown_settings_are_refused(env_id):
+    with pytest.raises(InvalidSettingError, match="'humidity'"):
+        gym.make_vec(env_id, humidity=1.0)
 
 
 def test_spec_round_trip_keeps_every_setting(env_id, some_actions):
@@ -432,8 +452,8 @@ def test_spec_round_trip_keeps_every_setting(env_id, some_actions):
 # --- seeds and replay ---
 
 
-def test_seeds_decide_the_trajectory(env_id, some_actions):
-    vec, other = (gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=6) for _ in range(2))
+def test_seeds_decide_the_trajectory(case, some_actions):
+    vec, other = (case.make(num_envs=ROWS, max_episode_steps=6) for _ in range(2))
     actions = some_actions(vec.action_space, 20)
     first = trajectory(vec, actions, seed=3)
     assert same(first, trajectory(other, actions, seed=3))
@@ -456,8 +476,8 @@ def test_rows_have_noise_of_their_own(env_id):
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
-def test_clone_replays_identically(env_id, some_actions, mode, clone):
-    vec = gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=4, autoreset_mode=mode)
+def test_clone_replays_identically(case, some_actions, mode, clone):
+    vec = case.make(num_envs=ROWS, max_episode_steps=4, autoreset_mode=mode)
     actions = some_actions(vec.action_space, 15)
     trajectory(vec, actions[:4], seed=0)
     twin = clone(vec)
@@ -467,8 +487,8 @@ def test_clone_replays_identically(env_id, some_actions, mode, clone):
 
 @pytest.mark.parametrize("done_steps", [2, 4, 5])
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_snapshot_replays_identically_here_and_elsewhere(env_id, some_actions, mode, done_steps):
-    vec, elsewhere = (gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=4, autoreset_mode=mode) for _ in range(2))
+def test_snapshot_replays_identically_here_and_elsewhere(case, some_actions, mode, done_steps):
+    vec, elsewhere = (case.make(num_envs=ROWS, max_episode_steps=4, autoreset_mode=mode) for _ in range(2))
     actions = some_actions(vec.action_space, 12)
     trajectory(vec, actions[:done_steps], seed=0)
     snapshot = vec.get_state()
@@ -478,25 +498,36 @@ def test_snapshot_replays_identically_here_and_elsewhere(env_id, some_actions, m
         assert same((replay(other, actions), trajectory(other, actions)), expected)
 
 
+def in_numpy(snapshot):
+    """Return a copy of a snapshot whose tensors are arrays."""
+    if isinstance(snapshot, dict):
+        return {name: in_numpy(part) for name, part in snapshot.items()}
+    if isinstance(snapshot, tuple):
+        return tuple(map(in_numpy, snapshot))
+    if isinstance(snapshot, torch.Tensor):
+        return snapshot.numpy().copy()
+    return copy.deepcopy(snapshot)
+
+
 @pytest.mark.parametrize("done_steps", [2, 4])
-def test_snapshot_stays_as_it_was(env_id, some_actions, done_steps):
-    vec = gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=4)
+def test_snapshot_stays_as_it_was(case, some_actions, done_steps):
+    vec = case.make(num_envs=ROWS, max_episode_steps=4)
     actions = some_actions(vec.action_space, 4)
     trajectory(vec, actions[:done_steps], seed=0)
     snapshot = vec.get_state()
-    kept = copy.deepcopy(snapshot)
+    kept = in_numpy(snapshot)
     vec.reset()
-    assert same(snapshot, kept)
+    assert same(in_numpy(snapshot), kept)
     vec.set_state(snapshot)
     vec.reset(options={"reset_mask": mask_of(1, 2)})
     replay(vec, actions)
-    assert same(snapshot, kept)
+    assert same(in_numpy(snapshot), kept)
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_episode_statistics_wrapper(env_id, some_actions, mode):
-    vec = RecordEpisodeStatistics(gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=4, autoreset_mode=mode))
-    plain = gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=-1)
+def test_episode_statistics_wrapper(case, some_actions, mode):
+    vec = RecordEpisodeStatistics(case.make(num_envs=ROWS, max_episode_steps=4, autoreset_mode=mode))
+    plain = case.make(num_envs=ROWS, max_episode_steps=-1)
     actions = some_actions(vec.action_space, 20)
     first_four = trajectory(plain, actions[:4], seed=0)[1:]
     steps = trajectory(vec, actions, seed=0)[1:]
@@ -534,8 +565,8 @@ def bad_actions(space):
     ]
 
 
-def test_bad_actions_are_refused_and_change_nothing(env_id, some_actions):
-    vec = gym.make_vec(env_id, num_envs=ROWS)
+def test_bad_actions_are_refused_and_change_nothing(case, some_actions):
+    vec = case.make(num_envs=ROWS)
     first, second = some_actions(vec.action_space, 2)
     trajectory(vec, [first], seed=0)
     twin = copy.deepcopy(vec)
@@ -554,47 +585,48 @@ def test_bad_actions_are_refused_and_change_nothing(env_id, some_actions):
         {"reset_mask": np.ones((ROWS, 1), np.bool_)},
         {"reset_mask": True},
         {"reset_mask": "all"},
-        {"state": np.zeros((ROWS + 1, 99))},
-        {"state": np.nan},
-        {"states": 0},
+        {"start": np.zeros((ROWS + 1, 99))},
+        {"start": np.nan},
+        {"starts": 0},
     ],
     ids=repr,
 )
-def test_bad_options_are_refused_and_change_nothing(env_id, some_actions, options):
-    vec = gym.make_vec(env_id, num_envs=ROWS)
+def test_bad_options_are_refused_and_change_nothing(case, some_actions, options):
+    vec = case.make(num_envs=ROWS)
     actions = some_actions(vec.action_space, 3)
     trajectory(vec, actions, seed=0)
     twin = copy.deepcopy(vec)
+    options = {name.replace("start", case.option): value for name, value in options.items()}
     with pytest.raises(InvalidSettingError, match=next(iter(options))):
         vec.reset(seed=5, options=options)
     assert same(replay(vec, actions), replay(twin, actions))
     assert same(trajectory(vec, actions), trajectory(twin, actions))
 
 
-def test_first_reset_must_be_of_all_rows(env_id):
-    vec = gym.make_vec(env_id, num_envs=ROWS)
+def test_first_reset_must_be_of_all_rows(case):
+    vec = case.make(num_envs=ROWS)
     with pytest.raises(InvalidSettingError, match="first reset must reset all rows"):
         vec.reset(options={"reset_mask": mask_of(0)})
     observation, _ = vec.reset(seed=0, options={"reset_mask": mask_of(0, 1, 2, 3)})
-    assert_array_equal(flat(observation), flat(gym.make_vec(env_id, num_envs=ROWS).reset(seed=0)[0]))
+    assert_array_equal(flat(observation), flat(case.make(num_envs=ROWS).reset(seed=0)[0]))
 
 
 @pytest.mark.parametrize("seed", [[1, 2, 3, 4], (1, 2, 3, 4), "1", 1.5], ids=repr)
-def test_one_seed_serves_all_rows(env_id, seed):
+def test_one_seed_serves_all_rows(case, seed):
     with pytest.raises(InvalidSettingError, match="one generator serves all rows: seed must be a number"):
-        gym.make_vec(env_id, num_envs=ROWS).reset(seed=seed)
+        case.make(num_envs=ROWS).reset(seed=seed)
 
 
-def test_step_needs_a_reset(env_id):
-    vec = gym.make_vec(env_id, num_envs=ROWS)
+def test_step_needs_a_reset(case):
+    vec = case.make(num_envs=ROWS)
     with pytest.raises(gym.error.ResetNeeded):
         vec.step(vec.action_space.sample())
 
 
 @given(data=st.data(), seed=st.integers(0, 2**32))
 @settings(deadline=None, max_examples=15)
-def test_observations_stay_in_their_space_whatever_the_actions(env_id, action_arrays, data, seed):
-    vec = gym.make_vec(env_id, num_envs=ROWS, max_episode_steps=13)
+def test_observations_stay_in_their_space_whatever_the_actions(case, action_arrays, data, seed):
+    vec = case.make(num_envs=ROWS, max_episode_steps=13)
     assert vec.reset(seed=seed)[0] in vec.observation_space
     for action in data.draw(action_arrays(vec.action_space, 30)):
         observation, reward, *_ = vec.step(action)
@@ -615,8 +647,8 @@ def test_batched_spaces_and_dtypes(env_id, some_actions, dtype):
     assert reward.shape == terminated.shape == truncated.shape == (ROWS,)
 
 
-def test_closing_declares_the_environment_closed(env_id):
-    vec = gym.make_vec(env_id, num_envs=2)
+def test_closing_declares_the_environment_closed(case):
+    vec = case.make(num_envs=2)
     vec.close()
     vec.close()
     assert vec.closed
