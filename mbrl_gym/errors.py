@@ -5,6 +5,7 @@ __all__ = [
     "InvalidActionError",
     "InvalidSettingError",
     "MbrlGymError",
+    "MissingPackageError",
     "PlanningError",
     "UnsupportedSpaceError",
 ]
@@ -24,6 +25,10 @@ class InvalidActionError(MbrlGymError, ValueError):
 
 class UnsupportedSpaceError(MbrlGymError, TypeError):
     """A space that a model, planner or agent cannot handle; the message names what would work."""
+
+
+class MissingPackageError(MbrlGymError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
 
 
 class PlanningError(MbrlGymError, RuntimeError):

@@ -1,5 +1,21 @@
 """Gymnasium wrappers around agents and world models."""
 
+from mbrl_gym.wrappers.curiosity import CuriosityReward
+from mbrl_gym.wrappers.imagined import ImaginedEnv, ImaginedVectorEnv
+from mbrl_gym.wrappers.learn import LearnModel
+from mbrl_gym.wrappers.minari_datasets import from_minari, to_minari
+from mbrl_gym.wrappers.record import RecordTransitions
 from mbrl_gym.wrappers.show_plans import Decision, PlanningAgent, ShowPlans
 
-__all__ = ["Decision", "PlanningAgent", "ShowPlans"]
+__all__ = [
+    "CuriosityReward",
+    "Decision",
+    "ImaginedEnv",
+    "ImaginedVectorEnv",
+    "LearnModel",
+    "PlanningAgent",
+    "RecordTransitions",
+    "ShowPlans",
+    "from_minari",
+    "to_minari",
+]

@@ -1,0 +1,136 @@
+"""An environment that rewards what a model does not know yet."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.utils import RecordConstructorArgs
+
+from mbrl_gym.models.base import Transitions, WorldModel, check, check_same_spaces
+from mbrl_gym.wrappers.arguments import record_arguments
+from mbrl_gym.wrappers.one_step import OneStepError, as_tensors
+from mbrl_gym.wrappers.steps import StepReader
+
+__all__ = ["Curiosity", "CuriosityReward", "Kind"]
+
+Array = np.ndarray[Any, Any]
+Kind = Literal["disagreement", "error"]
+DISCOUNT = 0.99  # of the intrinsic returns that normalisation is by (Burda et al. 2018, appendix)
+
+
+class Curiosity:
+    """The bonus of N environments side by side.
+
+    Args:
+        model: The model.
+        num_envs: Number N of environments.
+        kind: "disagreement" or "error".
+        normalise: Whether to divide by the size of the discounted sums of bonuses.
+
+    Raises:
+        InvalidSettingError: Another kind.
+    """
+
+    def __init__(self, model: WorldModel, num_envs: int, kind: Kind, normalise: bool) -> None:
+        check(kind in ("disagreement", "error"), "kind", kind, '"disagreement" or "error"')
+        self.model, self.kind, self.normalise = model, kind, normalise
+        self._error = OneStepError(model)
+        self._returns = np.zeros(num_envs)
+        self._squares, self._count = 0.0, 0  # of the returns
+
+    def expect(self, observation: Array, action: Array) -> Array | None:
+        """Ask the model about rows of observations and actions, before the step: afterwards it may have learned it.
+
+        Returns:
+            Disagreement `[N]` or expected targets `[N, D]`; None before the model is fitted.
+        """
+        if not self.model.fitted:
+            return None
+        if self.kind == "error":
+            return self._error.expect(observation, action)
+        with torch.no_grad():
+            return self.model.uncertainty(*as_tensors(self.model, observation, action)).double().cpu().numpy()
+
+    def bonus(self, expected: Array | None, transitions: Transitions, rows: Array) -> Array:
+        """Return the bonuses `[n]` of n transitions.
+
+        Args:
+            expected: From `expect`.
+            transitions: What happened, n steps.
+            rows: Which of the N environments took a step, `[N]` bool.
+        """
+        if not rows.any():
+            return np.zeros(0)
+        known = None if expected is None else expected[rows]
+        if self.kind == "error":
+            errors = self._error(known, transitions)
+            known = None if errors is None else errors[:, 0]
+        if known is None:
+            return np.zeros(len(transitions.reward))
+        return self._normalised(known, rows) if self.normalise else known
+
+    def _normalised(self, bonus: Array, rows: Array) -> Array:
+        returns = self._returns[rows] = DISCOUNT * self._returns[rows] + bonus
+        self._squares += float(np.sum(returns * returns))
+        self._count += len(returns)
+        return bonus / np.sqrt(self._squares / self._count) if self._squares else bonus
+
+
+class CuriosityReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Adds a bonus for what a model does not know yet: reward + scale * bonus.
+
+    This wrapper does not learn: the model learns elsewhere, in a `LearnModel` inside of this wrapper for example,
+    which then learns the environment's own reward:
+
+        env = CuriosityReward(LearnModel(gym.make("MountainCar-v0"), model), model)
+
+    The `info` of every step holds `extrinsic_reward`, the environment's, and `curiosity`, the bonus without the scale;
+    it is 0 until the model is fitted.
+
+    Args:
+        env: An environment with the spaces of the model.
+        model: The model.
+        scale: Weight of the bonus.
+        kind: "disagreement" is the model's `uncertainty` before the step, for ensembles that of their members (Pathak
+            et al. 2019, "Self-Supervised Exploration via Disagreement"). "error" is what `LearnModel` calls
+            `model/error`, the error of the prediction of the next observation (Stadie et al. 2015); it also seeks
+            noise, which nobody can predict.
+        normalise: Whether to divide the bonus by the root mean square of the discounted sums of all bonuses so far, as
+            Burda et al. (2018, section 2.4) do with their standard deviation, which nobody knows at the first step.
+
+    Raises:
+        InvalidSettingError: A setting out of its range, or a model of other spaces.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        model: WorldModel,
+        scale: float = 1.0,
+        kind: Kind = "disagreement",
+        normalise: bool = False,
+    ) -> None:
+        check_same_spaces(env, model.observation_space, model.action_space)
+        self.model, self.scale = model, scale
+        record_arguments(self, model=model, scale=scale, kind=kind, normalise=normalise)
+        super().__init__(env)
+        self._reader = StepReader(env.observation_space, env.action_space)
+        self._curiosity = Curiosity(model, 1, kind, normalise)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._reader.start(observation)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Advance by one step, and add the bonus to its reward."""
+        expected = self._curiosity.expect(self._reader.observation, self._reader.actions(action))
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        transition, rows = self._reader.step(action, observation, reward, terminated, truncated, info)
+        bonus = float(self._curiosity.bonus(expected, transition, rows).sum())  # none in a step that only reset
+        info = {**info, "extrinsic_reward": float(reward), "curiosity": bonus}
+        return observation, float(reward) + self.scale * bonus, terminated, truncated, info

@@ -1,0 +1,63 @@
+"""A vector environment that rewards what a model does not know yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+from mbrl_gym.models.base import WorldModel, check_same_spaces
+from mbrl_gym.wrappers.curiosity import Curiosity, Kind
+from mbrl_gym.wrappers.vector.record import reader_of, with_masks
+
+__all__ = ["CuriosityReward"]
+
+
+class CuriosityReward(VectorWrapper[Any, Any, Any, Any, Any]):
+    """Adds a bonus for what a model does not know yet: reward + scale * bonus.
+
+    See `mbrl_gym.wrappers.CuriosityReward`: the same keys of `info` hold arrays `[N]`, each with the mask
+    (`_curiosity`) of the copies that took a step.
+
+    Args:
+        env: A vector environment of NumPy arrays, with the single spaces of the model.
+        model: The model.
+        scale: Weight of the bonus.
+        kind: "disagreement" or "error".
+        normalise: Whether to divide the bonus by the root mean square of the discounted sums of all bonuses so far.
+
+    Raises:
+        InvalidSettingError: A setting out of its range, or a model of other spaces.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        model: WorldModel,
+        scale: float = 1.0,
+        kind: Kind = "disagreement",
+        normalise: bool = False,
+    ) -> None:
+        check_same_spaces(env, model.observation_space, model.action_space)
+        super().__init__(env)
+        self.model, self.scale = model, scale
+        self._reader = reader_of(env)
+        self._curiosity = Curiosity(model, env.num_envs, kind, normalise)
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start episodes in all copies, or in those of `options["reset_mask"]`."""
+        mask = (options or {}).get("reset_mask")  # which environments remove from the options
+        observations, infos = self.env.reset(seed=seed, options=options)
+        self._reader.start(observations, mask)
+        return observations, infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Advance all copies by one step, and add the bonuses to their rewards."""
+        expected = self._curiosity.expect(self._reader.observation, self._reader.actions(actions))
+        observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        transitions, rows = self._reader.step(actions, observations, rewards, terminations, truncations, infos)
+        told = {"extrinsic_reward": rewards[rows], "curiosity": self._curiosity.bonus(expected, transitions, rows)}
+        infos = {**infos, **with_masks(told, rows)}
+        rewards = (rewards + self.scale * infos["curiosity"]).astype(np.asarray(rewards).dtype)
+        return observations, rewards, terminations, truncations, infos

@@ -1,0 +1,236 @@
+"""Bonuses for what a model does not know."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3 import PPO
+from wrapper_toys import LADDER_SPACES, Drift, assert_checker_is_silent, ladder
+
+import mbrl_gym  # noqa: F401  (registers the environments)
+from mbrl_gym.errors import InvalidSettingError
+from mbrl_gym.models import ExactModel, GaussianEnsemble
+from mbrl_gym.wrappers import CuriosityReward, LearnModel, RecordTransitions, vector
+
+KINDS = ["disagreement", "error"]
+
+
+def cartpole() -> gym.Env:
+    """Return a cart-pole whose episodes are cut off before the pole falls: nothing about ends to learn."""
+    return gym.make("CartPole-v1", max_episode_steps=6)
+
+
+def drift() -> Drift:
+    return Drift(LADDER_SPACES["Box"], spaces.Discrete(2))
+
+
+def ensemble() -> GaussianEnsemble:
+    env = cartpole()
+    return GaussianEnsemble(env.observation_space, env.action_space, members=3, hidden=(16,), max_epochs=2)
+
+
+def walk(env: gym.Env, steps: int, seed: int = 0) -> list[Any]:
+    """Take random steps; return all that they returned."""
+    generator = np.random.default_rng(seed)
+    env.reset(seed=seed)
+    found = []
+    for _ in range(steps):
+        found.append(env.step(int(generator.integers(2))))
+        if found[-1][2] or found[-1][3]:
+            env.reset()
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_bonus_comes_on_top_of_the_environments_reward(kind, normalise):
+    model = drift()
+    env = CuriosityReward(LearnModel(ladder(), model, every=10, start=10), model, 0.5, kind, normalise)
+    plain = walk(ladder(), 40)
+    for (observation, reward, *ends, info), (expected, extrinsic, *expected_ends, _) in zip(
+        walk(env, 40), plain, strict=True
+    ):
+        assert np.array_equal(observation, expected)
+        assert ends == expected_ends
+        assert info["extrinsic_reward"] == extrinsic
+        assert reward == extrinsic + 0.5 * info["curiosity"]
+        assert type(reward) is type(info["curiosity"]) is type(info["extrinsic_reward"]) is float
+
+
+def test_there_is_no_bonus_before_the_model_is_fitted():
+    model = drift()
+    found = walk(CuriosityReward(LearnModel(ladder(), model, every=10, start=10), model), 20)
+    assert all(info["curiosity"] == 0.0 for *_, info in found[:10])
+    assert all(info["curiosity"] > 0.0 for *_, info in found[10:])
+
+
+def test_disagreement_is_the_models_uncertainty_where_the_step_began():
+    recorder = RecordTransitions(cartpole())
+    walk(recorder, 60)
+    model = ensemble()
+    model.fit(recorder.transitions())
+    env = CuriosityReward(RecordTransitions(cartpole()), model)
+    found = walk(env, 30, seed=5)
+    data = env.env.transitions()
+    expected = model.uncertainty(torch.as_tensor(data.observation), torch.as_tensor(data.action))
+    np.testing.assert_allclose([info["curiosity"] for *_, info in found], expected.detach(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "key"), [("error", "model/error"), ("disagreement", "model/uncertainty")])
+def test_the_bonus_is_what_the_learner_inside_tells_also_of_the_steps_that_it_fits_after(kind, key):
+    model = drift()
+    env = CuriosityReward(LearnModel(ladder(), model, every=7, start=15), model, kind=kind)
+    found = walk(env, 40)
+    fits = [index for index, (*_, info) in enumerate(found) if "model/fit_seconds" in info]
+    assert fits == [14, 21, 28, 35]
+    told = [info[key] for *_, info in found[15:]]
+    assert [info["curiosity"] for *_, info in found[15:]] == told
+    assert len(set(told)) > 5
+
+
+def test_normalised_bonuses_are_divided_by_the_size_of_their_discounted_sums():
+    model = drift()
+    model.fit(by_hand_data())
+    found = walk(CuriosityReward(ladder(), model, normalise=True), 12)
+    plain = walk(CuriosityReward(ladder(), model), 12)
+    total, sums = 0.0, []
+    for (*_, info), (*_, expected) in zip(found, plain, strict=True):
+        total = 0.99 * total + expected["curiosity"]
+        sums.append(total)
+        assert info["curiosity"] == pytest.approx(expected["curiosity"] / np.sqrt(np.mean(np.square(sums))))
+    assert found[0][-1]["curiosity"] == 1.0
+
+
+def by_hand_data():
+    recorder = RecordTransitions(ladder())
+    walk(recorder, 10)
+    return recorder.transitions()
+
+
+def test_the_exact_model_leaves_nothing_to_be_curious_about():
+    env_id = "mbrl/CartPoleContinuous-v0"
+    exact = ExactModel(gym.make(env_id).unwrapped.task)
+    for normalise in (False, True):
+        env = CuriosityReward(gym.make(env_id), exact, normalise=normalise)
+        env.reset(seed=0)
+        assert [env.step(np.array([0.2], np.float32))[1] for _ in range(5)] == [1.0] * 5
+
+
+def test_the_bonus_is_larger_where_the_model_has_never_been():
+    recorder = RecordTransitions(cartpole())
+    walk(recorder, 150)
+    model = ensemble()
+    model.fit(recorder.transitions())
+    env = CuriosityReward(cartpole(), model)
+
+    def bonus(state):
+        env.reset(seed=0, options={"low": -1e-3, "high": 1e-3})
+        env.unwrapped.state = np.array(state)
+        env.step(0)  # which shows the wrapper where it is
+        return env.step(0)[4]["curiosity"]
+
+    assert bonus([2.0, 6.0, 0.1, -6.0]) > 5 * bonus([0.0, 0.0, 0.0, 0.0])
+
+
+def test_an_agent_of_stable_baselines_learns_from_the_bonus():
+    model = ensemble()
+    env = CuriosityReward(LearnModel(cartpole(), model, every=60, start=60), model, scale=10.0)
+    PPO("MlpPolicy", env, n_steps=64, batch_size=64, n_epochs=1, seed=0).learn(128)
+    assert model.fitted
+
+
+def test_other_spaces_and_kinds_are_refused():
+    with pytest.raises(InvalidSettingError, match="observation space"):
+        CuriosityReward(gym.make("Acrobot-v1"), ensemble())
+    with pytest.raises(InvalidSettingError, match='"disagreement" or "error", but \'counts\' was given'):
+        CuriosityReward(cartpole(), ensemble(), kind="counts")
+    with pytest.raises(gym.error.ResetNeeded):
+        CuriosityReward(ladder(), drift()).step(0)
+
+
+def test_the_wrapper_keeps_gymnasiums_rules():
+    assert_checker_is_silent(CuriosityReward(cartpole(), ensemble()))
+
+
+def test_a_spec_makes_wrappers_that_share_the_model():
+    model = drift()
+    env = CuriosityReward(LearnModel(cartpole(), ensemble()), ensemble())
+    assert env.spec.make().spec == env.spec
+    model = ensemble()
+    twin = CuriosityReward(LearnModel(cartpole(), model), model, normalise=True).spec.make()
+    assert twin.model is twin.env.model is model
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_copies_share_a_model_among_themselves(copied):
+    model = ensemble()
+    env = CuriosityReward(LearnModel(cartpole(), model, every=20, start=20), model, normalise=True)
+    walk(env, 25)
+    twin = copied(env)
+    assert twin.model is twin.env.model is not model
+    told, again = (walk(each, 16, seed=1) for each in (env, twin))
+    assert [reward for _, reward, *_ in told] == [reward for _, reward, *_ in again]
+
+
+# Vector environments ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_copy_is_as_curious_as_the_environment_alone(kind):
+    alone_model, model = drift(), drift()
+    alone = LearnModel(gym.wrappers.Autoreset(ladder()), alone_model, every=4, start=6)
+    alone = CuriosityReward(alone, alone_model, 2.0, kind, normalise=True)
+    env = vector.LearnModel(SyncVectorEnv([ladder]), model, every=4, start=6)
+    env = vector.CuriosityReward(env, model, 2.0, kind, normalise=True)
+    generator = np.random.default_rng(0)
+    alone.reset(seed=0)
+    env.reset(seed=0)
+    for _ in range(40):
+        action = int(generator.integers(2))
+        _, expected, _, _, info = alone.step(action)
+        _, rewards, _, _, infos = env.step(np.array([action]))
+        assert rewards.tolist() == [expected]
+        assert infos["curiosity"].tolist() == [info["curiosity"]]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_each_copy_has_its_own_bonus_and_resets_have_none(mode):
+    model = drift()
+    model.fit(by_hand_data())
+    env = vector.CuriosityReward(SyncVectorEnv([ladder] * 3, autoreset_mode=mode), model, scale=4.0)
+    plain = SyncVectorEnv([ladder] * 3, autoreset_mode=mode)
+    env.reset(seed=0)
+    plain.reset(seed=0)
+    ended = np.zeros(3, bool)
+    for step in range(30):
+        if mode is AutoresetMode.DISABLED and ended.any():
+            env.reset(options={"reset_mask": ended.copy()})
+            plain.reset(options={"reset_mask": ended.copy()})
+        resting = ended & (mode is AutoresetMode.NEXT_STEP)
+        actions = np.array([1, step % 2, (step // 2) % 2])
+        _, extrinsic, *_ = plain.step(actions)
+        _, rewards, terminated, truncated, infos = env.step(actions)
+        bonus = np.where(resting, 0.0, 1 + actions)
+        assert np.array_equal(infos["curiosity"], bonus)
+        assert np.array_equal(rewards, extrinsic + 4.0 * bonus)
+        assert np.array_equal(infos["_curiosity"], ~resting)
+        assert np.array_equal(infos["extrinsic_reward"], np.where(resting, 0.0, extrinsic))
+        ended = terminated | truncated
+
+
+def test_rewards_keep_their_dtype():
+    env_id = "mbrl/CartPoleContinuous-v0"
+    env = gym.make_vec(env_id, num_envs=2)
+    env.reset(seed=0)
+    expected = env.step(np.zeros((2, 1), np.float32))[1].dtype
+    env = vector.CuriosityReward(env, ExactModel(gym.make(env_id).unwrapped.task), kind="error")
+    env.reset(seed=0)
+    assert env.step(np.zeros((2, 1), np.float32))[1].dtype == expected == np.float32
