@@ -6,7 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .callbacks import ResumableCheckpointCallback
+    from .callbacks import EvaluateModelCallback, ResumableCheckpointCallback
+    from .collect import random_transitions
+    from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
     from .mpc import MPC, PETS
     from .planning import CEM, ICEM, PLANNERS, Plan, Planner, RandomShooting
     from .vec_env import as_sb3_vec_env
@@ -17,15 +19,22 @@ __all__ = [
     "MPC",
     "PETS",
     "PLANNERS",
+    "EvaluateModelCallback",
+    "Exploitation",
+    "ExploitationCallback",
     "Plan",
     "Planner",
     "RandomShooting",
     "ResumableCheckpointCallback",
     "as_sb3_vec_env",
+    "measure_exploitation",
+    "random_transitions",
 ]
 
 _MODULES = {
-    "callbacks": ("ResumableCheckpointCallback",),
+    "callbacks": ("EvaluateModelCallback", "ResumableCheckpointCallback"),
+    "collect": ("random_transitions",),
+    "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
     "mpc": ("MPC", "PETS"),
     "planning": ("CEM", "ICEM", "PLANNERS", "Plan", "Planner", "RandomShooting"),
     "vec_env": ("as_sb3_vec_env",),

@@ -245,7 +245,7 @@ def test_pets_is_mpc_with_the_settings_of_the_paper():
     ("settings", "message"),
     [
         ({"policy": "CMA"}, "iCEM"),
-        ({"model": "gp"}, "ensemble"),
+        ({"model": "transformer"}, "ensemble"),
         ({"reward": "known"}, "learned"),
         ({"termination": 3}, "learned"),
         ({"dynamics": 3}, "learned"),
