@@ -37,6 +37,7 @@ __all__ = [
     "check",
     "check_action_space",
     "check_observation_space",
+    "check_same_spaces",
     "draw",
 ]
 
@@ -213,7 +214,7 @@ class WorldModel(Saved, nn.Module, ABC):
 
         Models without a closed form give the moments of samples, drawn from a generator of their own.
         """
-        samples = self.particle_unit * -(-MOMENT_SAMPLES // self.particle_unit) if any(self.noise_sizes) else 1
+        samples = self.particle_unit * (-(-MOMENT_SAMPLES // self.particle_unit) if any(self.noise_sizes) else 1)
         noise = None
         if any(self.noise_sizes):
             generator = torch.Generator().manual_seed(0)
@@ -235,7 +236,7 @@ class WorldModel(Saved, nn.Module, ABC):
         reward = torch.as_tensor(transitions.reward, device=device, dtype=torch.float64)
         return torch.cat((self.encode_observation.targets(before, after), reward[:, None]), -1)
 
-    def _features(self, observation: np.ndarray[Any, Any], device: torch.device) -> Tensor:
+    def _features(self, observation: np.ndarray[Any, Any] | Tensor, device: torch.device) -> Tensor:
         """Return features `[T, F]` in float64."""
         tensor = torch.as_tensor(observation, device=device)
         return self.encode_observation(tensor).double() if self.encode_observation.chooses else tensor.double()
@@ -300,7 +301,7 @@ class WorldModel(Saved, nn.Module, ABC):
         if missing:
             raise InvalidSettingError(f"files hold no functions: pass {', '.join(missing)} to load again")
         if env is not None:
-            _check_same_spaces(env, observation_space, action_space)
+            check_same_spaces(env, observation_space, action_space)
         model = cls._from_file(observation_space, action_space, {**arguments, **replaced}).to(device)
         load_tensors(model, parameters)
         if generator is not None and model.generator is not None:
@@ -334,7 +335,8 @@ def _concrete(model: type[WorldModel]) -> Iterator[type[WorldModel]]:
         yield from _concrete(derived)
 
 
-def _check_same_spaces(env: Any, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+def check_same_spaces(env: Any, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    """Refuse an environment (of any kind) with other spaces than a model."""
     for name, ours in (("observation", observation_space), ("action", action_space)):
         theirs = getattr(env, f"single_{name}_space", None) or getattr(env, f"{name}_space")
         if ours != theirs:

@@ -72,6 +72,8 @@ class ExactModel(WorldModel):
         if noise is None:
             noise = _central_noise(current, self.noise_sizes)
         action = self.over_particles(action, current.shape[0])
+        if action.is_floating_point():
+            action = action.to(current.dtype)  # as environments do
         following = self.task.transition(current, action, noise)
         observation = self.task.observation(following)
         assert self.reward_fn is not None

@@ -136,7 +136,7 @@ class LearnedModel(WorldModel):
         if self.termination_fn is not None:
             ends = self.termination_fn(expected).to(self.dtype)
         elif self.terminates:
-            ends = self.termination.logits(encode(expected)).sigmoid()
+            ends = self.termination.logits(encode(expected)).sigmoid().to(self.dtype)
         else:
             ends = torch.zeros_like(mean[..., 0])
         return Outcome(mean, deviation, ends)
@@ -160,8 +160,6 @@ class LearnedModel(WorldModel):
         if self.dynamics_fn is not None:
             return self.dynamics_fn(state, action)
         encode = self.encode_observation
-        if encode.all_continuous:
-            return state + predicted[..., : self.observation_size]
         uniform = None if noise is None else noise.uniform
         return encode.decode(encode(state), predicted[..., : self.observation_size], uniform)
 
@@ -173,23 +171,25 @@ class LearnedModel(WorldModel):
         rows = following.shape[:2]
         return torch.zeros((), dtype=torch.bool, device=following.device).expand(rows)
 
-    def _examples(self, transitions: Transitions) -> Examples:
+    def _examples(self, transitions: Transitions, least: int = 2) -> Examples:
         """Return all transitions as numbers.
 
         Raises:
-            InvalidSettingError: Fewer than two transitions, or values that are not finite.
+            InvalidSettingError: Fewer than `least` transitions, or values that are not finite.
         """
         targets = self.targets(transitions)
         action = torch.as_tensor(transitions.action, device=targets.device)
         before = self._features(transitions.observation, targets.device)
         inputs = torch.cat((before, self.encode_action(action).double()), -1)
-        if len(inputs) < 2:
-            raise InvalidSettingError(f"fit needs at least 2 transitions, but {len(inputs)} were given")
+        if len(inputs) < least:
+            raise InvalidSettingError(f"fit needs at least {least} transitions, but {len(inputs)} were given")
         if not (torch.isfinite(inputs).all() and torch.isfinite(targets).all()):
             raise InvalidSettingError("fit needs finite transitions, but some values are NaN or infinite")
         return Examples(inputs, targets)
 
     def _fit_termination(self, transitions: Transitions) -> None:
+        if self.termination_fn is not None:
+            return
         device = self.is_fitted.device
         following = self._features(transitions.next_observation, device).float()
         terminated = torch.as_tensor(transitions.terminated, device=device)

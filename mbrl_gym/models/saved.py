@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +24,7 @@ __all__ = [
     "FilePath",
     "Saved",
     "load_tensors",
+    "make_room",
     "read_archive",
     "space_from_json",
     "space_to_json",
@@ -232,6 +234,13 @@ def _write_zip(file: Any, parts: dict[str, bytes]) -> None:
 
 def _name(path: FilePath) -> str:
     return os.fspath(path) if isinstance(path, str | os.PathLike) else "the file"
+
+
+def make_room(module: torch.nn.Module, names: Iterable[str], tensors: dict[str, Any], prefix: str) -> None:
+    """Give buffers whose length depends on the data that of the saved ones, before a module loads them."""
+    for name in names:
+        if prefix + name in tensors:
+            setattr(module, name, getattr(module, name).new_zeros(tensors[prefix + name].shape))
 
 
 def load_tensors(module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:

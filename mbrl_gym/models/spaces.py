@@ -8,6 +8,7 @@ and what environments give.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from mbrl_gym.errors import UnsupportedSpaceError
 
 __all__ = [
     "ActionEncoder",
+    "Numbering",
     "ObservationEncoder",
     "check_action_space",
     "check_observation_space",
@@ -96,8 +98,8 @@ def from_rows(space: Space, rows: np.ndarray[Any, Any]) -> Any:
 class ObservationEncoder(nn.Module):
     """Turns observations into F feature columns, and predicted features into observations.
 
-    Continuous columns are features as they are, and models predict their change. Choices are one-hot features, and
-    models predict their probabilities.
+    Continuous columns are features as they are, and models predict their change; what is predicted stays within the
+    space's bounds. Choices are one-hot features, and models predict their probabilities.
 
     Args:
         space: An observation space that `check_observation_space` accepts.
@@ -123,8 +125,14 @@ class ObservationEncoder(nn.Module):
                 first += int(spaces.flatdim(leaf))
         self.starts = starts
         self.all_continuous = not self.groups
+        low, high = _feature_bounds(space)
+        self.bounded = bool(np.isfinite([low[continuous], high[continuous]]).any())
         self.continuous: Tensor
+        self.low: Tensor
+        self.high: Tensor
         self.register_buffer("continuous", torch.as_tensor(continuous), persistent=False)
+        self.register_buffer("low", torch.as_tensor(low, dtype=dtype), persistent=False)
+        self.register_buffer("high", torch.as_tensor(high, dtype=dtype), persistent=False)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Return the features `[..., F]` of observations `[..., *event_shape]`."""
@@ -151,8 +159,11 @@ class ObservationEncoder(nn.Module):
             predicted: Targets, `[..., F]`; those of choices are clipped and normalised to probabilities.
             uniform: `[..., groups]` in [0, 1) draws the choices; None takes the most probable ones.
         """
+        following = before + predicted
+        if self.bounded:
+            following = torch.clamp(following, self.low, self.high)
         if self.all_continuous:
-            return before + predicted
+            return following
         chosen = []
         for group, (first, last) in enumerate(self.groups):
             weights = predicted[..., first:last].clamp(min=0)
@@ -167,7 +178,6 @@ class ObservationEncoder(nn.Module):
         if self.chooses:
             columns = [choice + start for choice, start in zip(chosen, self.starts, strict=True)]
             return torch.stack(columns, -1) if self.event_shape else columns[0]
-        following = before + predicted
         for choice, (first, last) in zip(chosen, self.groups, strict=True):
             following[..., first:last] = functional.one_hot(choice, last - first).to(self.dtype)
         return following
@@ -206,6 +216,57 @@ class ActionEncoder(nn.Module):
         return (action.to(self.dtype) - self.center) / self.half_range
 
 
+class Numbering:
+    """Numbers the values of a space that consists of choices only, from 0 to `count` - 1; the last choice runs fastest.
+
+    Args:
+        space: `Discrete`, `MultiDiscrete`, or a `Dict` or `Tuple` of these.
+
+    Raises:
+        UnsupportedSpaceError: A part of the space is continuous.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.encoder = ObservationEncoder(space)
+        if self.encoder.continuous.any():
+            raise UnsupportedSpaceError(f"only choices can be numbered, but the space is {space}")
+        self.sizes = [last - first for first, last in self.encoder.groups]
+        self.count = math.prod(self.sizes)
+
+    def columns(self, rows: Tensor) -> Tensor:
+        """Return the choices `[..., K]` in rows `[..., *event_shape]`, each counted from 0."""
+        encoder = self.encoder
+        if not encoder.chooses:
+            return torch.stack([rows[..., first:last].argmax(-1) for first, last in encoder.groups], -1)
+        columns = rows.long() if encoder.event_shape else rows.long()[..., None]
+        return torch.stack([column - s for column, s in zip(columns.unbind(-1), encoder.starts, strict=True)], -1)
+
+    def number(self, rows: Tensor) -> Tensor:
+        """Return the numbers `[...]` of rows `[..., *event_shape]`."""
+        columns = self.columns(rows)
+        number = columns[..., 0]
+        for column, size in zip(columns.unbind(-1)[1:], self.sizes[1:], strict=True):
+            number = number * size + column
+        return number
+
+    def split(self, number: Tensor) -> list[Tensor]:
+        """Return each choice `[...]`, counted from 0, of numbers `[...]`."""
+        columns = []
+        for size in reversed(self.sizes):
+            columns.append(number % size)
+            number = number // size
+        return columns[::-1]
+
+    def rows(self, number: Tensor) -> Tensor:
+        """Return the rows `[..., *event_shape]` of numbers `[...]`."""
+        encoder, columns = self.encoder, self.split(number)
+        if not encoder.chooses:
+            parts = zip(columns, self.sizes, strict=True)
+            return torch.cat([functional.one_hot(column, size) for column, size in parts], -1).to(encoder.dtype)
+        columns = [column + start for column, start in zip(columns, encoder.starts, strict=True)]
+        return torch.stack(columns, -1) if encoder.event_shape else columns[0]
+
+
 _CHOICES = (spaces.Discrete, spaces.MultiDiscrete)
 
 
@@ -219,6 +280,14 @@ def _leaves(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[An
             yield from _leaves(part, (*path, index))
     else:
         yield path, space
+
+
+def _feature_bounds(space: Space) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the lowest and highest values `[F]` (float64) of the features of a space."""
+    boxes = [spaces.flatten_space(leaf) for _, leaf in _leaves(space)]
+    bounds = ([getattr(box, end).astype(np.float64) for box in boxes] for end in ("low", "high"))
+    low, high = (np.concatenate(parts) for parts in bounds)
+    return low, high
 
 
 def _is_flat_box(space: Space) -> bool:

@@ -10,21 +10,21 @@ from torch.nn import functional
 
 __all__ = ["TerminationNetwork"]
 
-HIDDEN = (64, 64)
-LEARNING_RATE = 3e-3
-STEPS = 400  # gradient steps a fit
-BATCH = 128  # half of it terminations, half not
+HIDDEN = (32, 32)
+ITERATIONS = 50  # of L-BFGS a fit; a small first-order budget leaves the boundary blurred
+DECAY = 1e-4  # weight of the squared parameters
+MOST_OTHERS = 10_000  # steps without termination from which a fit learns
 
 
 class TerminationNetwork(nn.Module):
-    """A classifier of next observations, trained on as many terminations as other steps.
+    """A classifier of next observations, for which terminations weigh as much as all other steps together.
 
     Terminations are rare (one step in an episode), so that a likelihood over all steps would be content to predict
-    none; balanced batches weigh a missed end like a false alarm. Until `fit` has seen one, nothing terminates.
+    none; with these weights a missed end costs as much as a false alarm. Until `fit` has seen one, nothing terminates.
 
     Args:
         size: Number O of observation columns.
-        generator: Source of initial weights and batches.
+        generator: Source of the initial weights.
     """
 
     def __init__(self, size: int, generator: torch.Generator) -> None:
@@ -65,15 +65,23 @@ class TerminationNetwork(nn.Module):
         deviation = observation.std(0, unbiased=False)
         self.mean.copy_(observation.mean(0))
         self.scale.copy_(torch.where(deviation > 1e-6 * (1 + self.mean.abs()), deviation, 1.0))
-        optimiser = torch.optim.Adam(self.parameters(), lr=LEARNING_RATE, fused=True)
-        half = BATCH // 2
-        target = torch.cat((torch.ones(half), torch.zeros(half))).to(observation.device)
-        for _ in range(STEPS):
-            rows = [
-                group[torch.randint(len(group), (half,), generator=generator).to(group.device)]
-                for group in (ends, others)
-            ]
-            loss = functional.binary_cross_entropy_with_logits(self(observation[torch.cat(rows)]), target)
+        if len(others) > MOST_OTHERS:
+            chosen = torch.randperm(len(others), generator=generator)[:MOST_OTHERS]
+            others = others[chosen.to(others.device)]
+        rows = observation[torch.cat((ends, others))]
+        target = torch.zeros(len(rows), device=rows.device)
+        target[: len(ends)] = 1.0
+        weight = torch.where(target > 0, len(rows) / (2 * len(ends)), len(rows) / (2 * len(others)))
+        parameters = list(self.parameters())
+        optimiser = torch.optim.LBFGS(
+            parameters, max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe", tolerance_change=1e-7
+        )
+
+        def loss() -> Tensor:
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            value = functional.binary_cross_entropy_with_logits(self(rows), target, weight)
+            value = value + DECAY * torch.stack([parameter.square().sum() for parameter in parameters]).sum()
+            value.backward()
+            return value
+
+        optimiser.step(loss)

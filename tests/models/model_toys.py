@@ -13,7 +13,16 @@ from torch import Tensor
 import mbrl_gym
 from mbrl_gym.envs import Task
 from mbrl_gym.envs.task import draw as draw_numpy
-from mbrl_gym.models import ExactModel, GaussianEnsemble, Transitions, WorldModel
+from mbrl_gym.models import (
+    BiasedModel,
+    ExactModel,
+    GaussianEnsemble,
+    GPModel,
+    LinearModel,
+    TabularModel,
+    Transitions,
+    WorldModel,
+)
 from mbrl_gym.models.spaces import to_rows
 
 LINE = spaces.Box(-np.inf, np.inf, (1,), np.float32)
@@ -24,6 +33,7 @@ CHOICES = spaces.Discrete(4, start=2)
 PAIRS = spaces.MultiDiscrete([3, 2], start=[1, 0])
 MIXED = spaces.Dict({"gear": spaces.Discrete(3), "place": PLANE})
 SMALL: dict[str, Any] = {"members": 4, "hidden": (16, 16), "max_epochs": 5, "learning_rate": 0.01}
+FEW: dict[str, Any] = {"likelihood_rows": 40, "iterations": 5}
 
 
 def transitions(observation: Any, action: Any, reward: Any, next_observation: Any, terminated: Any = None):
@@ -120,11 +130,11 @@ class Case:
     action: Tensor  # [N, A] or [N]
 
 
-def exact_case(task: Task) -> Case:
-    """Return the exact model of a task."""
+def exact_case(task: Task, model_class: type[ExactModel] = ExactModel, **settings: Any) -> Case:
+    """Return the exact model of a task, or a biased one."""
 
     def make(**replaced: Any) -> WorldModel:
-        return ExactModel(task, **replaced)
+        return model_class(task, **settings, **replaced)
 
     observation = torch.as_tensor(task.observation(task_states(task, 6)))
     return Case(make, make(), observation, torch.as_tensor(some_actions(task.action_space, 6)))
@@ -163,4 +173,20 @@ CASES: dict[str, Callable[[], Case]] = {
     "ensemble, Discrete observations": lambda: ensemble_case(CHOICES, CHOICES, terminal=True, members=3),
     "ensemble, MultiDiscrete": lambda: ensemble_case(PAIRS, PAIRS, members=3),
     "ensemble, Dict observations": lambda: ensemble_case(ODD, MIXED, members=3),
+    "linear, Box": lambda: learned_case(LinearModel, ODD),
+    "linear, Discrete": lambda: learned_case(LinearModel, CHOICES),
+    "linear, terminal": lambda: learned_case(LinearModel, CHOICES, terminal=True),
+    "linear, float64": lambda: learned_case(LinearModel, ODD, dtype="float64", ridge=0.1),
+    "linear, Discrete observations": lambda: learned_case(LinearModel, CHOICES, CHOICES, terminal=True),
+    "linear, MultiDiscrete": lambda: learned_case(LinearModel, PAIRS, PAIRS),
+    "linear, Dict observations": lambda: learned_case(LinearModel, ODD, MIXED),
+    "gp, Box": lambda: learned_case(GPModel, ODD, **FEW),
+    "gp, Discrete": lambda: learned_case(GPModel, CHOICES, kernel="matern52", **FEW),
+    "gp, terminal": lambda: learned_case(GPModel, CHOICES, terminal=True, dtype="float64", **FEW),
+    "gp, Discrete observations": lambda: learned_case(GPModel, CHOICES, CHOICES, terminal=True, **FEW),
+    "gp, Dict observations": lambda: learned_case(GPModel, ODD, MIXED, **FEW),
+    "gp, sparse": lambda: learned_case(GPModel, ODD, exact_limit=50, inducing=20, **FEW),
+    "tabular, Discrete": lambda: learned_case(TabularModel, CHOICES, CHOICES, terminal=True, prior=9.0),
+    "tabular, MultiDiscrete": lambda: learned_case(TabularModel, PAIRS, PAIRS, prior_over="seen"),
+    "biased": lambda: exact_case(gym.make("mbrl/ArmTorque-v0").unwrapped.task, BiasedModel, relative={"mass_1": 0.2}),
 }
