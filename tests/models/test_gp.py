@@ -249,19 +249,18 @@ def test_noise_is_raised_to_what_the_data_need_and_not_lowered(start, low, high)
 
 
 def test_a_kink_that_few_rows_show_does_not_make_the_model_overconfident():
-    """x' = min(x + a, 1): an eighth of the steps reach the limit."""
+    """x' = min(x + a, 1.2): one step in fifty reaches the limit."""
     generator = np.random.default_rng(0)
 
     def steps(count):
-        x, a = generator.uniform(-1, 1, (2, count, 1))
-        following = np.minimum(x + a, 1.0)
-        return transitions(x, a, -x[:, 0], following)
+        x, a = generator.uniform(-1, 1, (count, 1)), generator.uniform(-0.5, 0.5, (count, 1))
+        return transitions(x, a, -x[:, 0], np.minimum(x + a, 1.2))
 
-    model, _ = fitted(steps(800), likelihood_rows=20)
+    model, _ = fitted(steps(800), likelihood_rows=40)
     test = steps(1000)
     mean, deviation = (part[0, :, 0].numpy() for part in model.outcome(*at(test))[:2])
     error = (test.next_observation - test.observation)[:, 0] - mean
-    assert np.mean(np.square(error / deviation)) < 3
+    assert np.mean(np.square(error / deviation)) < 5  # the likelihood of 40 rows alone leaves 45
 
 
 # What is learned --------------------------------------------------------------------------------------------------
