@@ -101,11 +101,11 @@ class WorldModelCallback(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        self._judge_if_due()
+        self._judge_if_due(at_least=1)
 
-    def _judge_if_due(self) -> None:
+    def _judge_if_due(self, at_least: int | None = None) -> None:
         steps = self.model.num_timesteps
-        if steps - self._judged_at < self.every or not self.world_model.fitted:
+        if steps - self._judged_at < (at_least or self.every) or not self.world_model.fitted:
             return
         self._judged_at = steps
         for name, value in self.judge().items():

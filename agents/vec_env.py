@@ -12,7 +12,7 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from mbrl_gym.errors import InvalidSettingError, MbrlGymError
+from mbrl_gym.errors import InvalidSettingError, MbrlGymError, UnsupportedSpaceError
 from mbrl_gym.vector import row_of
 
 __all__ = ["VectorEnvAdapter", "as_sb3_vec_env"]
@@ -33,6 +33,7 @@ def as_sb3_vec_env(vector_env: VectorEnv[Any, Any, Any]) -> VectorEnvAdapter:
 
     Raises:
         InvalidSettingError: Autoreset mode "NextStep", or none that is declared in `metadata`.
+        UnsupportedSpaceError: Tuple observations.
     """
     return VectorEnvAdapter(vector_env)
 
@@ -46,6 +47,11 @@ class VectorEnvAdapter(VecEnv):
 
     def __init__(self, vector_env: VectorEnv[Any, Any, Any]) -> None:
         self._mode = _checked_mode(vector_env)
+        if isinstance(vector_env.single_observation_space, gym.spaces.Tuple):
+            raise UnsupportedSpaceError(
+                "Stable-Baselines3 has no Tuple observations: wrap the vector environment in "
+                "gymnasium.wrappers.vector.FlattenObservation"
+            )
         self.vector_env = vector_env
         self._actions: Any = None
         self._all_rows = np.arange(vector_env.num_envs)
@@ -65,6 +71,11 @@ class VectorEnvAdapter(VecEnv):
         self.reset_infos = _info_rows(info, self._all_rows)
         self._reset_seeds()
         self._reset_options()
+        if hasattr(observation, "detach"):
+            raise InvalidSettingError(
+                "Stable-Baselines3 takes NumPy arrays, but the vector environment returns tensors: wrap it in "
+                "gymnasium.wrappers.vector.ArrayConversion, or make it with xp=numpy"
+            )
         return _own(observation)
 
     def step_async(self, actions: np.ndarray[Any, Any]) -> None:
@@ -75,6 +86,8 @@ class VectorEnvAdapter(VecEnv):
         """Step all rows."""
         observation, reward, terminated, truncated, info = self.vector_env.step(self._actions)
         done = terminated | truncated
+        # Copies, since a reset of the rows that ended may write into what the step returned.
+        reward, cut_off = reward.astype(np.float32), truncated & ~terminated
         final_obs, final_info = info.pop("final_obs", None), info.pop("final_info", {})
         infos = _info_rows(info, self._all_rows, {"TimeLimit.truncated": False})
         if done.any():
@@ -89,11 +102,11 @@ class VectorEnvAdapter(VecEnv):
                 final = [infos[row] for row in ended.tolist()]
                 observation, info = self.vector_env.reset(options={"reset_mask": done.copy()})
                 self._keep_reset_infos(ended, _info_rows(info, ended))
-            cut = (truncated & ~terminated)[ended].tolist()
+            cut = cut_off[ended].tolist()
             for row, row_info, row_last, row_cut in zip(ended.tolist(), final, last, cut, strict=True):
                 infos[row] = row_info
                 row_info.update({"TimeLimit.truncated": row_cut, "terminal_observation": row_last})
-        return _own(observation), reward.astype(np.float32), done, infos
+        return _own(observation), reward, done, infos
 
     def _same_step_infos(
         self, final_info: dict[str, Any], info: dict[str, Any], ended: np.ndarray[Any, Any]
@@ -261,4 +274,6 @@ def _info_values(values: Any, rows: np.ndarray[Any, Any]) -> list[Any]:
     if isinstance(values, np.ndarray):
         part = values[rows]
         return part.tolist() if part.ndim == 1 else list(part)
+    if not hasattr(values, "__getitem__"):  # one value for all rows
+        return [values] * len(rows)
     return [values[row] for row in rows.tolist()]

@@ -33,7 +33,7 @@ START = 100  # row from which the pictured trajectory is predicted
 def main() -> None:
     """Fit, judge, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="ensemble", help=f"with commas, of {','.join(LEARNED_MODELS)}")
+    parser.add_argument("--models", default="ensemble,linear,gp", help=f"with commas, of {','.join(LEARNED_MODELS)}")
     parser.add_argument("--envs", default=",".join(ENVIRONMENTS), help="ids, with commas")
     parser.add_argument("--out", type=Path, default=None, help="file for the table")
     parser.add_argument("--pictures", type=Path, default=None, help="folder for pictures of Pendulum-v1")
@@ -87,7 +87,10 @@ def heading(models: str) -> list[str]:
 def row(env_id: str, name: str, fit: FitReport, report: ModelReport) -> str:
     """Return a model's row of the table."""
     errors = [
-        f"{at.error:.1e} ({rounded(1 / at.ratio)})" if at.windows >= FEWEST_WINDOWS else "-" for at in report.horizons
+        f"{at.error:.1e} ({rounded(at.baseline / at.error) if at.error else 'exact'})"
+        if at.windows >= FEWEST_WINDOWS
+        else "-"
+        for at in report.horizons
     ]
     accuracy = "-"
     if not math.isnan(report.balanced_accuracy):

@@ -8,6 +8,7 @@ from mbrl_gym.models.exact import ExactModel, exact_dynamics
 from mbrl_gym.models.gp import GPModel
 from mbrl_gym.models.learned import LearnedModel
 from mbrl_gym.models.linear import LinearModel
+from mbrl_gym.models.mlp import MLPModel
 from mbrl_gym.models.report import ModelReport
 from mbrl_gym.models.tabular import TabularModel
 
@@ -19,6 +20,7 @@ __all__ = [
     "GPModel",
     "GaussianEnsemble",
     "LinearModel",
+    "MLPModel",
     "ModelReport",
     "Outcome",
     "Prediction",
@@ -30,5 +32,10 @@ __all__ = [
     "exact_dynamics",
 ]
 
-LEARNED_MODELS: dict[str, type[LearnedModel]] = {"ensemble": GaussianEnsemble, "linear": LinearModel, "gp": GPModel}
+LEARNED_MODELS: dict[str, type[LearnedModel]] = {
+    "ensemble": GaussianEnsemble,
+    "mlp": MLPModel,
+    "linear": LinearModel,
+    "gp": GPModel,
+}
 """Models of continuous observations by the names that agents know them by."""

@@ -22,7 +22,7 @@ from mbrl_gym.models.saved import (
     space_to_json,
     storable,
 )
-from mbrl_gym.models.spaces import ObservationEncoder, check_action_space, check_observation_space, event_shape
+from mbrl_gym.models.spaces import ObservationEncoder, check_action_space, check_observation_space, event_shape, leaves
 from mbrl_gym.noise import Noise, NoiseSizes
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "TerminationFn",
     "Transitions",
     "WorldModel",
+    "as_tensor",
     "check",
     "check_action_space",
     "check_observation_space",
@@ -57,8 +58,8 @@ class Transitions(NamedTuple):
     """T environment steps; autoreset steps are not among them.
 
     Observations and actions are rows as `mbrl_gym.models.spaces` describes: `Dict` observations are flattened,
-    `Discrete` ones integers. The rows of an episode are in the order of its steps; those of episodes that ran side by
-    side may alternate.
+    `Discrete` ones integers. The rows of an episode are in the order of its steps, of which some may be missing; those
+    of episodes that ran side by side may alternate.
     """
 
     observation: np.ndarray[Any, Any]  # [T, O], or [T] or [T, K] integers
@@ -117,6 +118,13 @@ def draw(
         torch.randn((*batch, sizes.normal), **kwargs).to(device),
         torch.rand((*batch, sizes.uniform), **kwargs).to(device),
     )
+
+
+def as_tensor(array: np.ndarray[Any, Any] | Tensor, device: torch.device) -> Tensor:
+    """Return an array of any strides, writable or not, as a tensor."""
+    if not isinstance(array, Tensor):
+        array = np.require(array, requirements=["C", "W"])
+    return torch.as_tensor(array, device=device)
 
 
 def check(condition: bool, name: str, given: Any, allowed: str) -> None:
@@ -233,12 +241,12 @@ class WorldModel(Saved, nn.Module, ABC):
         before, after = (
             self._features(part, device) for part in (transitions.observation, transitions.next_observation)
         )
-        reward = torch.as_tensor(transitions.reward, device=device, dtype=torch.float64)
+        reward = as_tensor(transitions.reward, device).double()
         return torch.cat((self.encode_observation.targets(before, after), reward[:, None]), -1)
 
     def _features(self, observation: np.ndarray[Any, Any] | Tensor, device: torch.device) -> Tensor:
         """Return features `[T, F]` in float64."""
-        tensor = torch.as_tensor(observation, device=device)
+        tensor = as_tensor(observation, device)
         return self.encode_observation(tensor).double() if self.encode_observation.chooses else tensor.double()
 
     def over_particles(self, action: Tensor, particles: int) -> Tensor:
@@ -339,7 +347,8 @@ def check_same_spaces(env: Any, observation_space: spaces.Space[Any], action_spa
     """Refuse an environment (of any kind) with other spaces than a model."""
     for name, ours in (("observation", observation_space), ("action", action_space)):
         theirs = getattr(env, f"single_{name}_space", None) or getattr(env, f"{name}_space")
-        if ours != theirs:
+        if ours != theirs or [path for path, _ in leaves(ours)] != [path for path, _ in leaves(theirs)]:
             raise InvalidSettingError(
                 f"the model was learned for {name} space {ours}, but the environment's {name} space is {theirs}"
+                + (" (the order of its parts is that of the columns)" if ours == theirs else "")
             )

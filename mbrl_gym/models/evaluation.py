@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbrl_gym.models.base import Outcome, Prediction, Transitions, WorldModel, check, draw
+from mbrl_gym.models.base import Outcome, Prediction, Transitions, WorldModel, as_tensor, check, draw
 from mbrl_gym.models.calibration import (
     ROUNDING,
     Columns,
@@ -79,7 +79,7 @@ def evaluate_model(
     generator = np.random.default_rng(seed)
     errors = []
     for horizon in horizons:
-        rows = windows(transitions.episode, horizon)
+        rows = _without_gaps(transitions, windows(transitions.episode, horizon))
         if len(rows) > starts:
             rows = rows[np.sort(generator.choice(len(rows), starts, replace=False))]
         errors.append(_horizon_error(model, transitions, rows, particles))
@@ -97,6 +97,12 @@ def windows(episode: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
     episodes = episode[order]
     first = np.flatnonzero(episodes[: max(0, len(order) - length + 1)] == episodes[length - 1 :])
     return order[first[:, None] + np.arange(length)]
+
+
+def _without_gaps(transitions: Transitions, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the windows `[W, length]` in which every step starts where the one before it ended."""
+    after, before = transitions.next_observation[rows[:, :-1]], transitions.observation[rows[:, 1:]]
+    return rows[(after == before).all(tuple(range(1, after.ndim)))]
 
 
 def open_loop(
@@ -193,9 +199,10 @@ def _one_step(model: WorldModel, transitions: Transitions, levels: Sequence[floa
     pooled = shares[:, columns.measured].mean(1)
     off = (pooled - torch.as_tensor(levels, dtype=torch.float64, device=target.device)).abs()
     trivial = trivial_outcome(target, continuous)
+    measurable = bool(columns.measured.any()) or bool(columns.groups)
     return {
-        "nll": -float(log_likelihood(outcome, target, columns).mean()),
-        "baseline_nll": -float(log_likelihood(trivial, target, columns).mean()),
+        "nll": -float(log_likelihood(outcome, target, columns).mean()) if measurable else math.nan,
+        "baseline_nll": -float(log_likelihood(trivial, target, columns).mean()) if measurable else math.nan,
         "levels": tuple(levels),
         "coverage": tuple(pooled.tolist()),
         "column_coverage": tuple(tuple(column) for column in shares.T.tolist()),
@@ -212,7 +219,7 @@ def _outcome(model: WorldModel, transitions: Transitions, device: torch.device) 
     parts = []
     for first in range(0, len(transitions.reward), ROWS_PER_CHUNK):
         some = transitions.rows(slice(first, first + ROWS_PER_CHUNK))
-        observation, action = (torch.as_tensor(part, device=device) for part in (some.observation, some.action))
+        observation, action = (as_tensor(part, device) for part in (some.observation, some.action))
         parts.append(model.outcome(observation, action))
     return Outcome(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
@@ -228,8 +235,9 @@ def _classification_error(outcome: Outcome, target: Tensor, columns: Columns) ->
 
 
 def _termination_errors(outcome: Outcome, transitions: Transitions) -> dict[str, float]:
-    expected = (outcome.terminated.mean(0) > 0.5).cpu().numpy()
+    """Return the errors of the rule that weighs both kinds alike: an end where it is likelier than on average."""
     ended = transitions.terminated.astype(bool)
+    expected = (outcome.terminated.mean(0) > (ended.mean() if ended.any() and not ended.all() else 0.5)).cpu().numpy()
     return {
         "missed_terminations": float(1 - expected[ended].mean()) if ended.any() else math.nan,
         "false_terminations": float(expected[~ended].mean()) if not ended.all() else math.nan,

@@ -5,13 +5,23 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
 from mbrl_gym.errors import InvalidSettingError
-from mbrl_gym.models.base import DynamicsFn, Outcome, Prediction, RewardFn, TerminationFn, Transitions, WorldModel
-from mbrl_gym.models.spaces import ActionEncoder
+from mbrl_gym.models.base import (
+    DynamicsFn,
+    Outcome,
+    Prediction,
+    RewardFn,
+    TerminationFn,
+    Transitions,
+    WorldModel,
+    as_tensor,
+)
+from mbrl_gym.models.spaces import ActionEncoder, event_shape
 from mbrl_gym.models.termination import TerminationNetwork
 from mbrl_gym.noise import Noise, NoiseSizes
 
@@ -29,7 +39,10 @@ class LearnedModel(WorldModel):
     """A model that maps features of (observation, action) to a distribution over its targets.
 
     The state of a particle is its observation. A subclass fits and predicts targets; this class turns them into
-    observations, rewards and terminations. Termination is learned by a `TerminationNetwork` of the next observation.
+    observations, rewards and terminations. Termination is learned by a `TerminationNetwork` of the next observation:
+    `step` ends episodes where an end is more likely than among the steps of the data at large, since ends are rare,
+    while `outcome` states the probability. Predictions stay within the bounds of the observation space, before exact
+    functions see them.
 
     Args:
         observation_space: Flat `Box`, `Discrete`, `MultiDiscrete`, or a `Dict` or `Tuple` of these.
@@ -125,10 +138,11 @@ class LearnedModel(WorldModel):
             observation = observation.to(self.dtype)
         mean, deviation = self._distribution(self.encode_observation(observation), action)
         size, encode = self.observation_size, self.encode_observation
-        if self.dynamics_fn is not None:
-            before, after = encode(observation), encode(self.dynamics_fn(observation, action))
-            mean[..., :size], deviation[..., :size] = encode.targets(before, after), 0
-        expected = encode.decode(encode(observation), mean[..., :size])
+        if self.dynamics_fn is None:
+            expected = encode.decode(encode(observation), mean[..., :size])
+        else:
+            expected = self.dynamics_fn(observation, action).expand(len(mean), *observation.shape)
+            mean[..., :size], deviation[..., :size] = encode.targets(encode(observation), encode(expected)), 0
         rows = (len(mean), *(-1 for _ in observation.shape))
         if self.reward_fn is not None:
             many = self.over_particles(action, len(mean))
@@ -136,7 +150,7 @@ class LearnedModel(WorldModel):
         if self.termination_fn is not None:
             ends = self.termination_fn(expected).to(self.dtype)
         elif self.terminates:
-            ends = self.termination.logits(encode(expected)).sigmoid().to(self.dtype)
+            ends = self.termination.probability(encode(expected)).to(self.dtype)
         else:
             ends = torch.zeros_like(mean[..., 0])
         return Outcome(mean, deviation, ends)
@@ -175,10 +189,11 @@ class LearnedModel(WorldModel):
         """Return all transitions as numbers.
 
         Raises:
-            InvalidSettingError: Fewer than `least` transitions, or values that are not finite.
+            InvalidSettingError: Fewer than `least` transitions, rows of other spaces, or values that are not finite.
         """
+        self._check_shapes(transitions)
         targets = self.targets(transitions)
-        action = torch.as_tensor(transitions.action, device=targets.device)
+        action = as_tensor(transitions.action, targets.device)
         before = self._features(transitions.observation, targets.device)
         inputs = torch.cat((before, self.encode_action(action).double()), -1)
         if len(inputs) < least:
@@ -187,12 +202,24 @@ class LearnedModel(WorldModel):
             raise InvalidSettingError("fit needs finite transitions, but some values are NaN or infinite")
         return Examples(inputs, targets)
 
+    def _check_shapes(self, transitions: Transitions) -> None:
+        for name, space in (
+            ("observation", self.observation_space),
+            ("action", self.action_space),
+            ("next_observation", self.observation_space),
+        ):
+            given, allowed = np.shape(getattr(transitions, name)), (len(transitions.reward), *event_shape(space))
+            if given != allowed:
+                raise InvalidSettingError(
+                    f"the transitions' {name} must have shape {allowed} for {space}, but {given} was given"
+                )
+
     def _fit_termination(self, transitions: Transitions) -> None:
         if self.termination_fn is not None:
             return
         device = self.is_fitted.device
         following = self._features(transitions.next_observation, device).float()
-        terminated = torch.as_tensor(transitions.terminated, device=device)
+        terminated = as_tensor(transitions.terminated, device)
         self.termination.fit(following, terminated, self.generator)
 
     def _flags(self) -> tuple[bool, bool]:

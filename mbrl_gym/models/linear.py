@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mbrl_gym.models.base import DynamicsFn, FitReport, RewardFn, TerminationFn, Transitions, check
+from mbrl_gym.models.base import DynamicsFn, FitReport, RewardFn, TerminationFn, Transitions, as_tensor, check
 from mbrl_gym.models.learned import Examples, LearnedModel
 from mbrl_gym.models.regression import Moments, regress
 from mbrl_gym.models.saved import make_room
@@ -126,7 +126,7 @@ class LinearModel(LearnedModel):
         return self._solved().deviation
 
     def fit(self, transitions: Transitions) -> FitReport:
-        """Forget everything and learn from all transitions.
+        """Forget all sums and learn from all transitions; a learned termination goes on from where it is.
 
         The loss of the report is the share of the targets' variances that stays unexplained, on average.
 
@@ -206,7 +206,7 @@ class LinearModel(LearnedModel):
 
     def _learn_termination(self, transitions: Transitions, *, anew: bool) -> None:
         following = self._features(transitions.next_observation, self.ends.device).float()
-        terminated = torch.as_tensor(transitions.terminated, device=self.ends.device)
+        terminated = as_tensor(transitions.terminated, self.ends.device)
         complete = len(self.ends) > 0 and len(self.others) > 0
         self.ends = torch.cat((self.ends, following[terminated]))[-KEPT:]
         self.others = torch.cat((self.others, following[~terminated]))[-KEPT:]
@@ -233,10 +233,12 @@ class LinearModel(LearnedModel):
         unit[actions] *= half_range
         centre[actions] = center + half_range * centre[actions]
         relative = posterior.covariance.diagonal().sqrt()
+        weights = posterior.weights * scale[size:] / unit[:, None]
+        rounded = centre.to(self.dtype).double()
         solution = _Solution(
-            centre=centre,
-            weights=posterior.weights * scale[size:] / unit[:, None],
-            target_mean=self.moments.mean[size:].clone(),
+            centre=rounded,
+            weights=weights,
+            target_mean=self.moments.mean[size:] + (rounded - centre) @ weights,
             basis=posterior.basis / unit[:, None],
             spread=posterior.variance,
             one_row=1 / self.moments.count.double(),

@@ -46,12 +46,12 @@ class ModelReport:
     classification_error: float  # expected calibration error of choices
     reward_rmse: float
     baseline_reward_rmse: float  # of the mean reward
-    missed_terminations: float  # share of the terminations that the model held for unlikely
-    false_terminations: float  # share of the other steps for which it expected one
+    missed_terminations: float  # share of the terminations that the model held for no likelier than on average
+    false_terminations: float  # share of the other steps that it held for likelier
 
     @property
     def balanced_accuracy(self) -> float:
-        """Of termination, at threshold 1/2; that of "never" is 0.5."""
+        """Of termination, where it is likelier than on average; that of "never" is 0.5."""
         return 1 - (self.missed_terminations + self.false_terminations) / 2
 
     def as_dict(self) -> dict[str, float]:

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mbrl_gym.errors import UnsupportedSpaceError
+from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
 
 __all__ = [
     "ActionEncoder",
@@ -28,6 +28,8 @@ __all__ = [
     "check_observation_space",
     "event_shape",
     "from_rows",
+    "leaves",
+    "row_dtype",
     "to_rows",
 ]
 
@@ -40,7 +42,7 @@ def check_observation_space(space: Space) -> Space:
     Raises:
         UnsupportedSpaceError: Anything but flat `Box`, `Discrete`, `MultiDiscrete`, and `Dict` or `Tuple` of these.
     """
-    for _, leaf in _leaves(space):
+    for _, leaf in leaves(space):
         if not (_is_flat_box(leaf) or _is_flat_choice(leaf)):
             raise UnsupportedSpaceError(
                 "world models take flat Box, Discrete and flat MultiDiscrete observations, and Dict or Tuple ones of "
@@ -71,17 +73,24 @@ def event_shape(space: Space) -> tuple[int, ...]:
     return (int(spaces.flatdim(space)),)
 
 
+def row_dtype(space: Space) -> np.dtype[Any]:
+    """Return the dtype of rows: of Dict and Tuple spaces float64 if a part is, else float32."""
+    if not isinstance(space, spaces.Dict | spaces.Tuple):
+        return np.dtype(space.dtype)
+    return np.dtype(np.float64 if any(leaf.dtype == np.float64 for _, leaf in leaves(space)) else np.float32)
+
+
 def to_rows(space: Space, values: Any) -> np.ndarray[Any, Any]:
     """Turn a batch as a vector environment gives it into rows `[N, *event_shape]`."""
     if not isinstance(space, spaces.Dict | spaces.Tuple):
         return np.asarray(values)
     parts = []
-    for path, leaf in _leaves(space):
+    for path, leaf in leaves(space):
         part = values
         for key in path:
             part = part[key]
         parts.append(_one_hot(leaf, np.asarray(part)) if isinstance(leaf, _CHOICES) else np.asarray(part))
-    return np.concatenate(parts, axis=-1).astype(np.float32)
+    return np.concatenate(parts, axis=-1, dtype=row_dtype(space), casting="same_kind")
 
 
 def from_rows(space: Space, rows: np.ndarray[Any, Any]) -> Any:
@@ -92,7 +101,7 @@ def from_rows(space: Space, rows: np.ndarray[Any, Any]) -> Any:
     if isinstance(space, spaces.Tuple):
         parts = np.split(rows, np.cumsum([spaces.flatdim(part) for part in space])[:-1], axis=-1)
         return tuple(_part_from_rows(part, row) for part, row in zip(space, parts, strict=True))
-    return rows.astype(space.dtype)
+    return (np.rint(rows) if np.issubdtype(space.dtype, np.integer) else rows).astype(space.dtype)
 
 
 class ObservationEncoder(nn.Module):
@@ -115,7 +124,7 @@ class ObservationEncoder(nn.Module):
         self.groups: list[tuple[int, int]] = []  # first and last feature (exclusive) of each one-hot group
         first, starts = 0, []
         continuous = np.ones(self.size, np.bool_)
-        for _, leaf in _leaves(space):
+        for _, leaf in leaves(space):
             for count, start in _choices(leaf):
                 self.groups.append((first, first + count))
                 continuous[first : first + count] = False
@@ -131,8 +140,8 @@ class ObservationEncoder(nn.Module):
         self.low: Tensor
         self.high: Tensor
         self.register_buffer("continuous", torch.as_tensor(continuous), persistent=False)
-        self.register_buffer("low", torch.as_tensor(low, dtype=dtype), persistent=False)
-        self.register_buffer("high", torch.as_tensor(high, dtype=dtype), persistent=False)
+        self.register_buffer("low", _rounded_inwards(low, high, dtype), persistent=False)
+        self.register_buffer("high", -_rounded_inwards(-high, -low, dtype), persistent=False)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Return the features `[..., F]` of observations `[..., *event_shape]`."""
@@ -270,24 +279,32 @@ class Numbering:
 _CHOICES = (spaces.Discrete, spaces.MultiDiscrete)
 
 
-def _leaves(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Space]]:
+def leaves(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Space]]:
     """Yield the spaces within `Dict` and `Tuple` spaces, in the order of `gymnasium.spaces.flatten`."""
     if isinstance(space, spaces.Dict):
         for name, part in space.items():
-            yield from _leaves(part, (*path, name))
+            yield from leaves(part, (*path, name))
     elif isinstance(space, spaces.Tuple):
         for index, part in enumerate(space):
-            yield from _leaves(part, (*path, index))
+            yield from leaves(part, (*path, index))
     else:
         yield path, space
 
 
 def _feature_bounds(space: Space) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the lowest and highest values `[F]` (float64) of the features of a space."""
-    boxes = [spaces.flatten_space(leaf) for _, leaf in _leaves(space)]
+    boxes = [spaces.flatten_space(leaf) for _, leaf in leaves(space)]
     bounds = ([getattr(box, end).astype(np.float64) for box in boxes] for end in ("low", "high"))
     low, high = (np.concatenate(parts) for parts in bounds)
     return low, high
+
+
+def _rounded_inwards(low: np.ndarray[Any, Any], high: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
+    """Return lower bounds (float64) in a dtype, rounded up where there is room below the upper ones."""
+    bound = torch.as_tensor(low, dtype=dtype)
+    above = torch.nextafter(bound, torch.full_like(bound, torch.inf))
+    short = (bound.double() < torch.as_tensor(low)) & (above.double() <= torch.as_tensor(high))
+    return torch.where(short, above, bound)
 
 
 def _is_flat_box(space: Space) -> bool:
@@ -309,7 +326,12 @@ def _choices(space: Space) -> list[tuple[int, int]]:
 
 def _one_hot(space: Space, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     columns = values[..., None] if isinstance(space, spaces.Discrete) else values
-    parts = [np.eye(count)[columns[..., k] - start] for k, (count, start) in enumerate(_choices(space))]
+    parts = [np.zeros((*columns.shape[:-1], count), np.float32) for count, _ in _choices(space)]
+    for k, (part, (count, start)) in enumerate(zip(parts, _choices(space), strict=True)):
+        chosen = columns[..., k, None] - start
+        if ((chosen < 0) | (chosen >= count)).any():
+            raise InvalidSettingError(f"choices must lie within {space}, but {values!r} was given")
+        np.put_along_axis(part, chosen, 1.0, axis=-1)
     return np.concatenate(parts, axis=-1)
 
 

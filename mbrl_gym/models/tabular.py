@@ -21,6 +21,7 @@ from mbrl_gym.models.base import (
     TerminationFn,
     Transitions,
     WorldModel,
+    as_tensor,
     check,
 )
 from mbrl_gym.models.counts import Tables, TransitionCounts, deviation
@@ -188,7 +189,10 @@ class TabularModel(WorldModel):
         return posterior.deviation(pair).to(self.encode_observation.dtype)
 
     def outcome(self, observation: Tensor, action: Tensor) -> Outcome:
-        """Return the exact moments of one step at observations `[N]` or `[N, K]` and actions `[N]` or `[N, K]`."""
+        """Return the exact moments of one step at observations `[N]` or `[N, K]` and actions `[N]` or `[N, K]`.
+
+        The deviation of the reward is that of the data: 0 where it was always the same, or seen once.
+        """
         posterior, pair = self._posterior(), self._pair(observation, action)
         if self.dynamics_fn is not None:
             following = self.dynamics_fn(observation, action)
@@ -284,14 +288,14 @@ class TabularModel(WorldModel):
                 (self.states, self.observation_space, transitions.next_observation),
             )
         )
-        reward = torch.as_tensor(transitions.reward, device=device, dtype=torch.float64)
+        reward = as_tensor(transitions.reward, device).double()
         check(len(reward) >= 1, "the number of transitions", len(reward), "at least 1")
         if not torch.isfinite(reward).all():
             raise InvalidSettingError("fit needs finite rewards, but some are NaN or infinite")
         if anew:
             self.table.clear()
         pair = before * self.actions.count + action
-        self.table.add(pair, following, reward, torch.as_tensor(transitions.terminated, device=device))
+        self.table.add(pair, following, reward, as_tensor(transitions.terminated, device))
         return FitReport(
             transitions=len(reward),
             epochs=1,
@@ -306,11 +310,12 @@ class TabularModel(WorldModel):
         self, numbering: Numbering, space: spaces.Space[Any], rows: np.ndarray[Any, Any], device: torch.device
     ) -> Tensor:
         """Return the numbers of rows, or refuse those that the space does not hold."""
-        columns = numbering.columns(torch.as_tensor(rows, device=device))
+        values = as_tensor(rows, device)
+        columns = numbering.columns(values)
         sizes = torch.tensor(numbering.sizes, device=device)
         if ((columns < 0) | (columns >= sizes)).any():
             raise InvalidSettingError(f"the transitions hold values outside the space {space}")
-        return numbering.number(torch.as_tensor(rows, device=device))
+        return numbering.number(values)
 
     def _replaced(self, moments: StepMoments, observation: Tensor, action: Tensor, following: Tensor) -> StepMoments:
         """Return the moments of steps to known observations, with the given functions in place of what was learned."""

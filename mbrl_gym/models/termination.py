@@ -20,7 +20,9 @@ class TerminationNetwork(nn.Module):
     """A classifier of next observations, for which terminations weigh as much as all other steps together.
 
     Terminations are rare (one step in an episode), so that a likelihood over all steps would be content to predict
-    none; with these weights a missed end costs as much as a false alarm. Until `fit` has seen one, nothing terminates.
+    none; with these weights a missed end costs as much as a false alarm. A positive logit says that an end is more
+    likely here than among the steps of the data at large; `probability` takes back the weights. Until `fit` has seen
+    an end, nothing terminates.
 
     Args:
         size: Number O of observation columns.
@@ -39,9 +41,11 @@ class TerminationNetwork(nn.Module):
             nn.init.zeros_(layer.bias)
         self.mean: Tensor
         self.scale: Tensor
+        self.log_odds: Tensor
         self.seen: Tensor
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
+        self.register_buffer("log_odds", torch.tensor(0.0))  # of an end, among the steps of the data
         self.register_buffer("seen", torch.tensor(False))
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -56,12 +60,29 @@ class TerminationNetwork(nn.Module):
         """Return `forward` without gradients."""
         return self(observation)
 
+    def probability(self, observation: Tensor) -> Tensor:
+        """Return the probability `[...]` that a step to next observations `[..., O]` ends the episode."""
+        return (self.logits(observation) + self.log_odds).sigmoid()
+
+    @torch.no_grad()
+    def _always(self) -> None:
+        """Expect every step to end the episode."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.zero_()
+        last.bias.fill_(10.0)
+        self.log_odds.zero_()
+
     def fit(self, observation: Tensor, terminated: Tensor, generator: torch.Generator) -> None:
         """Train on next observations `[T, O]` and whether each ended its episode `[T]`, from the present weights on."""
         ends, others = terminated.nonzero()[:, 0], (~terminated).nonzero()[:, 0]
         self.seen.fill_(len(ends) > 0)
-        if not len(ends) or not len(others):
+        if not len(ends):
             return
+        if not len(others):
+            self._always()
+            return
+        self.log_odds.fill_(math.log(len(ends) / len(others)))
         deviation = observation.std(0, unbiased=False)
         self.mean.copy_(observation.mean(0))
         self.scale.copy_(torch.where(deviation > 1e-6 * (1 + self.mean.abs()), deviation, 1.0))

@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from mbrl_gym.errors import MbrlGymError
+from mbrl_gym.errors import InvalidSettingError, MbrlGymError
 from mbrl_gym.models.base import Transitions, WorldModel, check, draw
 from mbrl_gym.models.spaces import event_shape, from_rows
 from mbrl_gym.vector import BatchedVectorEnv, NumpyRows, check_limit, check_options, row_of
@@ -132,6 +132,8 @@ class ImaginedVectorEnv(BatchedVectorEnv):
             self._seeded = True
 
     def _begin(self, mask: Array, starts: Array | None, *, everywhere: bool = False) -> None:
+        if not self.model.fitted:
+            raise InvalidSettingError(f"{type(self.model).__name__} was not fitted yet: call fit(transitions) first")
         rows = self._draw_starts(int(mask.sum())) if starts is None else starts[mask]
         self._deal(mask)
         with torch.no_grad():

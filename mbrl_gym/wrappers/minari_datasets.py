@@ -12,8 +12,8 @@ from gymnasium.envs.registration import EnvSpec
 
 from mbrl_gym.errors import InvalidSettingError, MissingPackageError
 from mbrl_gym.models.base import Transitions
-from mbrl_gym.models.spaces import event_shape, from_rows, to_rows
-from mbrl_gym.wrappers.steps import check_recordable, row_dtype
+from mbrl_gym.models.spaces import event_shape, from_rows, row_dtype, to_rows
+from mbrl_gym.wrappers.steps import check_recordable
 from mbrl_gym.wrappers.transition_buffer import TransitionBuffer
 
 __all__ = ["Recorder", "from_minari", "to_minari"]
@@ -83,7 +83,8 @@ def to_minari(source: Transitions | Recorder, dataset_id: str, env: Any = None, 
 def from_minari(dataset: Any) -> Transitions:
     """Read a dataset of Minari.
 
-    The columns of `Dict` observations are in the order of `dataset.observation_space`, which Minari sorts by name.
+    The columns of `Dict` observations are in the order of `dataset.observation_space`, which Minari sorts by name:
+    give that space to a model of them, not an environment's with its parts in another order.
 
     Args:
         dataset: A `minari.MinariDataset`, or the name of one on this computer; `minari.load_dataset(name,

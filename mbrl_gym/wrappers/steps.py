@@ -12,9 +12,9 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 
 from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.models.base import Transitions
-from mbrl_gym.models.spaces import check_action_space, check_observation_space, event_shape, to_rows
+from mbrl_gym.models.spaces import check_action_space, check_observation_space, event_shape, row_dtype, to_rows
 
-__all__ = ["StepReader", "check_recordable", "row_dtype"]
+__all__ = ["StepReader", "check_recordable"]
 
 Array = np.ndarray[Any, Any]
 Space = spaces.Space[Any]
@@ -29,11 +29,6 @@ def check_recordable(observation_space: Space, action_space: Space) -> None:
     check_observation_space(observation_space)
     if not (isinstance(action_space, spaces.Box) and len(action_space.shape) == 1):
         check_action_space(action_space)
-
-
-def row_dtype(space: Space) -> np.dtype[Any]:
-    """Return the dtype of `to_rows`."""
-    return np.dtype(np.float32 if isinstance(space, spaces.Dict | spaces.Tuple) else space.dtype)
 
 
 class StepReader:

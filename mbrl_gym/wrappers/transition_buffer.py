@@ -8,8 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from mbrl_gym.models.base import Transitions, check
-from mbrl_gym.models.spaces import event_shape
-from mbrl_gym.wrappers.steps import row_dtype
+from mbrl_gym.models.spaces import event_shape, row_dtype
 
 __all__ = ["TransitionBuffer"]
 

@@ -106,9 +106,9 @@ def test_training_goes_on_as_it_would_without(tiny_agent, env_id):
 def test_it_waits_for_the_first_fit_and_for_its_turn(tiny_agent):
     callback = EvaluateModelCallback(50, "mbrl/Arm-v0", steps=40, **FEW)
     agent = tiny_agent().learn(200, callback=callback)
-    assert [steps for steps, _ in callback.reports] == [60, 120, 180]
+    assert [steps for steps, _ in callback.reports] == [60, 120, 180, 200]  # the last when training ends
     agent.learn(60, callback=callback, reset_num_timesteps=False)
-    assert [steps for steps, _ in callback.reports] == [60, 120, 180, 260]
+    assert [steps for steps, _ in callback.reports] == [60, 120, 180, 200, 260]
     never = EvaluateModelCallback(1, "mbrl/Arm-v0", steps=40, **FEW)
     tiny_agent(learning_starts=1000).learn(40, callback=never)
     assert never.reports == []

@@ -17,8 +17,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import mbrl_gym
 from mbrl_gym.agents import as_sb3_vec_env
-from mbrl_gym.errors import InvalidSettingError, MbrlGymError
-from mbrl_gym.models import GaussianEnsemble, Transitions
+from mbrl_gym.envs import TaskVectorEnv
+from mbrl_gym.errors import InvalidSettingError, MbrlGymError, UnsupportedSpaceError
+from mbrl_gym.models import GaussianEnsemble, LinearModel, Transitions
+from mbrl_gym.wrappers.vector import CuriosityReward, LearnModel
 
 SAME_STEP, DISABLED = AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 
@@ -324,6 +326,70 @@ def test_agents_train_inside_a_dream(algorithm, mode):
     lengths = {int(episode["l"]) for episode in agent.ep_info_buffer}
     assert max(lengths) == 10
     assert min(lengths) < 10
+
+
+class Recycling(VectorEnv):
+    """Two rows of two and five steps that keep writing into the same arrays."""
+
+    def __init__(self):
+        self.metadata = {"autoreset_mode": AutoresetMode.DISABLED}
+        self.num_envs = 2
+        self.single_observation_space = spaces.Box(0, 9, (1,))
+        self.single_action_space = spaces.Discrete(2)
+        self.step_count, self.lengths = np.zeros(2, int), np.array([2, 5])
+        self.reward, self.terminated, self.truncated = np.zeros(2), np.zeros(2, bool), np.zeros(2, bool)
+
+    def reset(self, *, seed=None, options=None):
+        mask = (options or {}).get("reset_mask", np.ones(2, bool))
+        for part in (self.step_count, self.reward, self.truncated):
+            part[mask] = 0
+        return self.step_count[:, None].astype(np.float32), {}
+
+    def step(self, actions):
+        self.step_count += 1
+        self.reward[:] = 7
+        self.truncated[:] = self.step_count >= self.lengths
+        observation = self.step_count[:, None].astype(np.float32)
+        return observation, self.reward, self.terminated, self.truncated, {"time": 3.0}
+
+
+def test_a_reset_of_rows_takes_nothing_back_of_the_step_before():
+    adapter = as_sb3_vec_env(Recycling())
+    adapter.reset()
+    adapter.step(np.zeros(2, int))
+    observation, reward, done, infos = adapter.step(np.zeros(2, int))
+    assert reward.tolist() == [7, 7]
+    assert done.tolist() == [True, False]
+    assert observation.tolist() == [[0], [2]]
+    assert infos[0]["TimeLimit.truncated"]
+    assert infos[0]["terminal_observation"].tolist() == [2]
+    assert infos[1] == {"time": 3.0, "TimeLimit.truncated": False}
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_what_wrappers_tell_of_an_episodes_last_step_arrives(mode):
+    envs = gym.make_vec("mbrl/Arm-v0", num_envs=2, max_episode_steps=3, autoreset_mode=mode)
+    model = LinearModel(envs.single_observation_space, envs.single_action_space)
+    adapter = as_sb3_vec_env(CuriosityReward(LearnModel(envs, model, every=100, start=4), model))
+    adapter.reset()
+    for _ in range(2):
+        adapter.step(np.zeros((2, 2), np.float32))
+    reward, done, infos = adapter.step(np.ones((2, 2), np.float32))[1:]
+    assert done.all()
+    for row, info in enumerate(infos):
+        assert info["model/error"] >= 0
+        assert info["curiosity"] > 0
+        assert reward[row] == pytest.approx(info["extrinsic_reward"] + info["curiosity"])
+
+
+def test_what_stable_baselines_cannot_hold_is_refused():
+    tensors = TaskVectorEnv(gym.make("mbrl/Arm-v0").unwrapped.task, 2, xp="torch", autoreset_mode="SameStep")
+    with pytest.raises(InvalidSettingError, match="ArrayConversion"):
+        as_sb3_vec_env(tensors).reset()
+    tuples = Recycling()
+    tuples.single_observation_space = spaces.Tuple([spaces.Discrete(2)])
+    with pytest.raises(UnsupportedSpaceError, match="FlattenObservation"):
+        as_sb3_vec_env(tuples)
 
 
 def test_attributes_methods_and_pictures():

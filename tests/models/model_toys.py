@@ -19,6 +19,7 @@ from mbrl_gym.models import (
     GaussianEnsemble,
     GPModel,
     LinearModel,
+    MLPModel,
     TabularModel,
     Transitions,
     WorldModel,
@@ -33,6 +34,7 @@ CHOICES = spaces.Discrete(4, start=2)
 PAIRS = spaces.MultiDiscrete([3, 2], start=[1, 0])
 MIXED = spaces.Dict({"gear": spaces.Discrete(3), "place": PLANE})
 SMALL: dict[str, Any] = {"members": 4, "hidden": (16, 16), "max_epochs": 5, "learning_rate": 0.01}
+ALONE: dict[str, Any] = {name: value for name, value in SMALL.items() if name != "members"}
 FEW: dict[str, Any] = {"likelihood_rows": 40, "iterations": 5}
 
 
@@ -173,6 +175,12 @@ CASES: dict[str, Callable[[], Case]] = {
     "ensemble, Discrete observations": lambda: ensemble_case(CHOICES, CHOICES, terminal=True, members=3),
     "ensemble, MultiDiscrete": lambda: ensemble_case(PAIRS, PAIRS, members=3),
     "ensemble, Dict observations": lambda: ensemble_case(ODD, MIXED, members=3),
+    "ensemble, bf16": lambda: ensemble_case(ODD, members=3, precision="bf16"),
+    "mlp, Box": lambda: learned_case(MLPModel, ODD, **ALONE),
+    "mlp, Discrete": lambda: learned_case(MLPModel, CHOICES, **ALONE),
+    "mlp, terminal": lambda: learned_case(MLPModel, CHOICES, terminal=True, **ALONE),
+    "mlp, Discrete observations": lambda: learned_case(MLPModel, CHOICES, CHOICES, terminal=True, **ALONE),
+    "mlp, Dict observations": lambda: learned_case(MLPModel, ODD, MIXED, **ALONE),
     "linear, Box": lambda: learned_case(LinearModel, ODD),
     "linear, Discrete": lambda: learned_case(LinearModel, CHOICES),
     "linear, terminal": lambda: learned_case(LinearModel, CHOICES, terminal=True),

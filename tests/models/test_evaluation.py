@@ -17,6 +17,7 @@ from mbrl_gym.models import ExactModel, GaussianEnsemble, ModelReport, Outcome, 
 from mbrl_gym.models.calibration import classification_error
 from mbrl_gym.models.evaluation import windows
 from mbrl_gym.noise import NoiseSizes
+from mbrl_gym.wrappers import RecordTransitions
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -269,14 +270,14 @@ def test_choices_are_right_or_wrong():
         return 2 + (state - 2 + go[:, None]) % 4
 
     model = KnownModel(CHOICES, move=move, unit=3, says=says(np.ones((1, 5, 5)), 0.0))
-    data = choice_data([2, 3, 5, 5, 2], [3, 4, 2, 5, 3])
+    data = choice_data([2, 3, 4, 4, 2], [3, 4, 4, 2, 3])
     one, two = evaluate_model(model, data, horizons=(1, 2)).horizons
-    assert one.misclassified == 1 / 5
+    assert one.misclassified == 2 / 5
     assert one.baseline_misclassified == 4 / 5
     assert math.isnan(one.error)
-    # two steps from rows 0 to 3 end at 4, 2, 5, 3; two votes for two steps on say 4, 5, 3, 3
+    # two steps from rows 0 to 3 end at 4, 4, 2, 3; two votes for two steps on say 4, 5, 2, 2
     assert two.misclassified == 2 / 4
-    assert two.baseline_misclassified == 3 / 4
+    assert two.baseline_misclassified == 4 / 4
 
 
 # Likelihood -----------------------------------------------------------------------------------------------------
@@ -433,9 +434,9 @@ def test_reward_errors_by_hand():
 
 
 def test_termination_errors_by_hand():
-    """Of four ends one is missed, of six other steps two are taken for ends."""
+    """Of four ends in ten steps one is missed, of six other steps two are taken for ends: the threshold is 0.4."""
     ended = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], bool)
-    chance = [0.9, 0.6, 0.51, 0.5, 0.7, 0.99, 0.0, 0.2, 0.4, 0.5]
+    chance = [0.9, 0.6, 0.41, 0.39, 0.7, 0.99, 0.0, 0.2, 0.3, 0.39]
     data = targets_of(np.arange(10.0)[:, None], np.zeros(10))._replace(terminated=ended)
     report = evaluate_model(KnownModel(says=says(np.zeros((1, 10, 2)), 1.0, chance)), data, horizons=(1,))
     assert report.terminations == 4
@@ -447,7 +448,7 @@ def test_termination_errors_by_hand():
     without = data._replace(terminated=np.zeros(10, bool))
     report = evaluate_model(KnownModel(says=says(np.zeros((1, 10, 2)), 1.0, chance)), without, horizons=(1,))
     assert math.isnan(report.balanced_accuracy)
-    assert report.false_terminations == 0.5
+    assert report.false_terminations == 0.4
 
 
 # Models, reports and refusals -----------------------------------------------------------------------------------
@@ -524,3 +525,17 @@ def test_what_cannot_be_judged_is_refused():
         evaluate_model(KnownModel(PLANE), walks().rows(slice(0)))
     with pytest.raises(InvalidSettingError, match="fit"):
         evaluate_model(GaussianEnsemble(PLANE, UNIT), walks())
+
+
+def test_windows_with_missing_steps_are_left_out():
+    env = RecordTransitions(gym.make("mbrl/Arm-v0"))
+    env.action_space.seed(0)
+    for _ in range(8):
+        env.reset(seed=0)
+        for _ in range(50):
+            env.step(env.action_space.sample())
+    data, task = env.transitions(), env.unwrapped.task
+    kept = np.sort(np.random.default_rng(0).choice(len(data.reward), 2 * len(data.reward) // 3, replace=False))
+    report = evaluate_model(ExactModel(task), data.rows(kept), horizons=(1, 2, 3))
+    assert all(at.windows > 0 and at.error < 1e-9 for at in report.horizons)
+    assert report.horizons[2].windows < len(kept) / 2

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_toys import CHOICES, LINE, ODD, PLANE, SMALL, UNIT, linear, transitions, wild
 from numpy.testing import assert_allclose
+from scipy.special import expit
 from torch.testing import assert_close
 
 from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.models import GaussianEnsemble, draw
-from mbrl_gym.models.ensemble import bound_log_variance, gaussian_loss
+from mbrl_gym.models.gaussian import bound_log_variance, gaussian_loss
 from mbrl_gym.noise import Noise
 
 
@@ -48,7 +49,7 @@ def forward_by_hand(model, member, observation, action):
     for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
         hidden = hidden @ value(weight)[member] + value(bias)[member]
         if layer < last:
-            hidden = hidden / (1 + np.exp(-hidden))  # SiLU
+            hidden = hidden * expit(hidden)  # SiLU
     size = model.outputs
     mean = hidden[:, :size] + inputs @ value(model.linear)[member]
     # A bound is one for all members [D], or one a member [E, 1, D].
@@ -70,7 +71,7 @@ def termination_by_hand(model, following):
         weight, bias = (part.detach().double().numpy() for part in (layer.weight, layer.bias))
         hidden = hidden @ weight.T + bias
         if layer is not network.layers[-1]:
-            hidden = hidden / (1 + np.exp(-hidden))
+            hidden = hidden * expit(hidden)
     return hidden[:, 0]
 
 
@@ -90,7 +91,8 @@ def test_folded_prediction_is_the_plain_forward_pass(space, terminal):
         logit_0 = termination_by_hand(model, data.observation + mean_0[:, :2])
         assert_allclose(mean[elite] / scale, mean_0 / scale, atol=2e-4)
         assert_allclose(deviation[elite], deviation_0, rtol=5e-4)
-        assert_allclose(probability[elite], terminal / (1 + np.exp(-logit_0)), atol=2e-3)
+        log_odds = float(model.termination.log_odds)
+        assert_allclose(probability[elite], terminal * expit(logit_0 + log_odds), atol=2e-3)
         change = (plain.observation[elite] - observation).numpy()
         assert_allclose(change / scale[:2], mean_0[:, :2] / scale[:2], atol=2e-4)
         assert_allclose(plain.reward[elite], mean_0[:, 2], atol=2e-4 * scale[2])

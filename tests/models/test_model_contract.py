@@ -172,6 +172,56 @@ def test_a_file_is_not_loaded_into_an_environment_with_other_spaces(case, tmp_pa
             WorldModel.load(tmp_path / "model", wrong, **functions)
 
 
+def test_a_refused_fit_leaves_the_model_as_it_was(case):
+    if not isinstance(case.model, LearnedModel):
+        return
+    model = copy.deepcopy(case.model)
+    data = wild(model.action_space, 20, observation_space=model.observation_space)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    wide = np.concatenate([data.observation.reshape(20, -1)] * 2, axis=1)
+    for wrong in (
+        data._replace(observation=wide, next_observation=wide),
+        data._replace(action=np.stack([data.action] * 3, -1)),
+        data._replace(reward=np.full(20, np.nan)),
+    ):
+        with pytest.raises(InvalidSettingError):
+            model.fit(wrong)
+        assert_same(
+            model.step(model.start(case.observation, model.particle_unit), case.action), predict(case), rtol=0, atol=0
+        )
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_rows_of_any_strides_that_cannot_be_written_into_are_learned_from(case):
+    if isinstance(case.model, ExactModel):
+        return
+    data = wild(case.model.action_space, 20, observation_space=case.model.observation_space)
+    backwards = data.rows(slice(None, None, -1))
+    for part in backwards:
+        part.flags.writeable = False
+    first, second = copy.deepcopy(case.model), copy.deepcopy(case.model)
+    first.fit(backwards)
+    second.fit(type(data)(*(part.copy() for part in backwards)))
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+
+
+def test_functions_see_the_same_observation_in_outcome_and_step(case):
+    if not isinstance(case.model, LearnedModel) or case.model.encode_observation.chooses:
+        return
+
+    def dynamics_fn(observation, action):
+        return observation + 1000.0
+
+    def termination_fn(next_observation):
+        return next_observation[..., -1] > case.observation[0, -1] + 999.0
+
+    model = case.make(dynamics_fn=dynamics_fn, termination_fn=termination_fn)
+    prediction = model.step(model.start(case.observation, model.particle_unit), case.action)
+    outcome = model.outcome(case.observation, case.action)
+    assert prediction.terminated.any()
+    assert torch.equal(outcome.terminated.bool(), prediction.terminated[: len(outcome.terminated)])
+
+
 def test_dynamics_can_be_replaced_by_an_exact_function(case):
     if not isinstance(case.model, LearnedModel):
         return

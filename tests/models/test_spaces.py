@@ -1,5 +1,7 @@
 """Rows, features and numbers of any space, against Gymnasium's own flattening."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,18 @@ from model_toys import CHOICES, MIXED, ODD, PAIRS, PLANE
 from numpy.testing import assert_allclose, assert_array_equal
 from torch.testing import assert_close
 
-from mbrl_gym.errors import UnsupportedSpaceError
+from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
+from mbrl_gym.models.base import check_same_spaces
 from mbrl_gym.models.saved import read_archive, space_from_json, space_to_json, write_archive
-from mbrl_gym.models.spaces import ActionEncoder, Numbering, ObservationEncoder, event_shape, from_rows, to_rows
+from mbrl_gym.models.spaces import (
+    ActionEncoder,
+    Numbering,
+    ObservationEncoder,
+    event_shape,
+    from_rows,
+    row_dtype,
+    to_rows,
+)
 
 discretes = st.builds(lambda n, start: spaces.Discrete(n, start=start), st.integers(1, 4), st.integers(-3, 3))
 multis = st.lists(st.tuples(st.integers(1, 4), st.integers(-3, 3)), min_size=1, max_size=3).map(
@@ -91,7 +102,9 @@ def test_rows_and_features_are_gymnasiums_flattened_observations(space, count):
     rows = to_rows(space, batch)
     flat = np.stack([spaces.flatten(space, each) for each in single])
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        assert rows.dtype == np.float32
+        assert rows.dtype == row_dtype(space)
+        doubles = any(leaf.dtype == np.float64 for leaf in leaves_of(space))
+        assert rows.dtype == (np.float64 if doubles else np.float32)
         assert_allclose(rows, flat, rtol=1e-6)
     encoder = ObservationEncoder(space, torch.float64)
     assert encoder.size == flat.shape[1]
@@ -266,3 +279,37 @@ def test_predictions_stay_within_the_bounds_of_the_space():
     mixed = spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Box(-1.0, 1.0, (1,))})
     following = ObservationEncoder(mixed).decode(torch.tensor([1.0, 0.0, 0.5]), torch.tensor([0.2, 0.8, 9.0]))
     assert following.tolist() == [0.0, 1.0, 1.0]
+
+
+def test_bounds_are_rounded_into_the_space():
+    narrow = spaces.Box(-0.1, 0.1, (2,), np.float64)
+    following = ObservationEncoder(narrow).decode(torch.zeros(2), torch.tensor([9.0, -9.0]))
+    assert narrow.contains(from_rows(narrow, following.numpy()))
+    point = spaces.Box(0.1, 0.1, (1,), np.float64)  # no float32 lies in it
+    assert_allclose(ObservationEncoder(point).decode(torch.zeros(1), torch.ones(1)), 0.1, rtol=1e-6)
+
+
+def test_whole_numbers_are_rounded_to():
+    whole = spaces.Box(-9, 9, (3,), np.int64)
+    assert from_rows(whole, np.float32([[2.9999998, -2.9999998, 0.4]])).tolist() == [[3, -3, 0]]
+
+
+def test_rows_keep_the_digits_of_doubles():
+    space = spaces.Dict({"a": spaces.Box(-1e9, 1e9, (1,), np.float64), "b": spaces.Discrete(2)})
+    assert to_rows(space, {"a": np.array([[1e7 + 0.25]]), "b": np.array([1])}).tolist() == [[1e7 + 0.25, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize("choice", [-1, 3])
+def test_choices_outside_the_space_are_refused(choice):
+    space = spaces.Dict({"k": spaces.Discrete(3)})
+    with pytest.raises(InvalidSettingError, match="choices must lie within"):
+        to_rows(space, {"k": np.array([choice])})
+
+
+def test_a_space_with_its_parts_in_another_order_is_another_space():
+    box = spaces.Box(-1, 1, (1,))
+    first, second = (spaces.Dict([(name, box) for name in names]) for names in ("ab", "ba"))
+    assert first == second  # to Gymnasium
+    check_same_spaces(SimpleNamespace(observation_space=first, action_space=box), first, box)
+    with pytest.raises(InvalidSettingError, match="order of its parts"):
+        check_same_spaces(SimpleNamespace(observation_space=second, action_space=box), first, box)

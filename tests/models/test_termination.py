@@ -57,3 +57,17 @@ def test_only_a_bounded_number_of_other_steps_is_learned_from_and_the_generator_
     assert torch.equal(first.logits(rows), again.logits(rows))
     assert not torch.equal(first.logits(rows), other.logits(rows))
     assert balanced_accuracy(first, rows, ends) > 0.99
+
+
+def test_where_every_step_ends_an_episode_every_step_is_expected_to():
+    rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    network = fitted(rows, torch.ones(50, dtype=torch.bool))
+    assert (network.logits(3 * rows) > 0).all()
+    assert (network.probability(3 * rows) > 0.99).all()
+
+
+def test_the_probability_of_ends_at_random_is_their_share():
+    generator = torch.Generator().manual_seed(0)
+    rows, ends = torch.randn(8_000, 2, generator=generator), torch.rand(8_000, generator=generator) < 0.02
+    probability = fitted(rows, ends).probability(torch.randn(2_000, 2, generator=generator))
+    assert 0.01 < probability.mean() < 0.04

@@ -388,6 +388,11 @@ def test_choices_that_do_not_exist_are_refused():
         with pytest.raises(InvalidSettingError, match="start_states"):
             ImaginedVectorEnv(model, starts, 2, 5)
     vec = ImaginedVectorEnv(model, [-2, 2], 2, 5)
+    with pytest.raises(InvalidSettingError, match="not fitted"):
+        vec.reset()
+    same = np.tile([-2, 2], 5)
+    never = np.zeros(10, bool)
+    model.fit(Transitions(same, np.full(10, 4), np.zeros(10), same, never, never, np.arange(10)))
     vec.reset()
     for action in ([4, 7], [3, 4], [4.0, 5.0], [4]):
         with pytest.raises(InvalidActionError, match="the action must"):

@@ -9,7 +9,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from mbrl_gym.models.base import WorldModel, check_same_spaces
 from mbrl_gym.wrappers.curiosity import Curiosity, Kind
-from mbrl_gym.wrappers.vector.record import reader_of, with_masks
+from mbrl_gym.wrappers.vector.record import reader_of, with_told
 
 __all__ = ["CuriosityReward"]
 
@@ -58,6 +58,7 @@ class CuriosityReward(VectorWrapper[Any, Any, Any, Any, Any]):
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
         transitions, rows = self._reader.step(actions, observations, rewards, terminations, truncations, infos)
         told = {"extrinsic_reward": rewards[rows], "curiosity": self._curiosity.bonus(expected, transitions, rows)}
-        infos = {**infos, **with_masks(told, rows)}
-        rewards = (rewards + self.scale * infos["curiosity"]).astype(np.asarray(rewards).dtype)
+        infos = with_told(infos, told, rows, terminations | truncations)
+        dtype = np.result_type(rewards, np.float32)
+        rewards = (rewards + self.scale * infos["curiosity"]).astype(dtype)
         return observations, rewards, terminations, truncations, infos

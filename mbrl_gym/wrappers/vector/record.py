@@ -51,7 +51,7 @@ class RecordTransitions(VectorWrapper[Any, Any, Any, Any, Any]):
         if len(transitions.reward):
             told = self._take(transitions)
             if told:
-                infos = {**infos, **with_masks(told, rows)}
+                infos = with_told(infos, told, rows, terminations | truncations)
         return observations, rewards, terminations, truncations, infos
 
     def transitions(self) -> Transitions:
@@ -80,6 +80,26 @@ def reader_of(env: VectorEnv[Any, Any, Any]) -> StepReader:
     """Return a reader of a vector environment's steps; one that states no mode is in NEXT_STEP, as Gymnasium has it."""
     mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
     return StepReader(env.single_observation_space, env.single_action_space, env.num_envs, mode)
+
+
+def with_told(
+    infos: dict[str, Any],
+    told: dict[str, np.ndarray[Any, Any]],
+    rows: np.ndarray[Any, Any],
+    ended: np.ndarray[Any, Any],
+) -> dict[str, Any]:
+    """Return infos with values `[n]` of the n of N copies that took a step.
+
+    Of those that ended where the next episode begins in the same step, they are in `final_info`, too.
+    """
+    told_of_all = with_masks(told, rows)
+    infos = {**infos, **told_of_all}
+    if "_final_obs" in infos:
+        final = dict(infos.get("final_info", {}))
+        for name in told:
+            final |= {name: told_of_all[name].copy(), f"_{name}": rows & ended}
+        infos |= {"final_info": final, "_final_info": ended.copy()}
+    return infos
 
 
 def with_masks(values: dict[str, np.ndarray[Any, Any]], rows: np.ndarray[Any, Any]) -> dict[str, Any]:
