@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -34,6 +35,7 @@ from mbrl_gym.models.ensemble_training import EnsembleTraining, Networks, Sample
 MEMBERS, INPUTS, OUTPUTS, HIDDEN, BATCH, ROWS = 7, 6, 5, (200, 200, 200, 200), 256, 10_000
 PADDED = 16  # output columns of the ensemble: means, log variances, padding
 ENVIRONMENTS = ("Pendulum-v1", "CartPole-v1", "mbrl/Arm-v0")  # for the accuracy of bfloat16
+FITTED: dict[str, Any] = {"members": MEMBERS, "hidden": HIDDEN, "batch_size": BATCH, "max_epochs": 30}
 Run = Callable[[], int]  # returns how many of the things that are timed it has done
 
 
@@ -101,14 +103,12 @@ def training() -> dict[str, Run]:
     data = Samples(*(torch.randn(MEMBERS, 16 * BATCH, size, generator=generator) for size in (INPUTS, OUTPUTS)))
     batch, few = (Samples(*(part[:, :count] for part in data)) for count in (BATCH, 1))
     first, second = (EnsembleTraining(networks, learning_rate=1e-3, weight_decay=1e-5) for _ in range(2))
-    schedule = {"batch_size": BATCH, "max_epochs": 1, "patience": 1}
+    schedule: dict[str, Any] = {"batch_size": BATCH, "max_epochs": 1, "patience": 1, "generator": generator}
     return {
         f"bare products, {2 * OUTPUTS} output columns": repeat(products(2 * OUTPUTS, BATCH, backward=True)),
         f"bare products, {PADDED} output columns": repeat(products(PADDED, BATCH, backward=True)),
         "gradient step": repeat(lambda: first.step(batch)),
-        "the same in an epoch, with shuffling and gathering": lambda: (
-            second.run(data, few, **schedule, generator=generator).steps
-        ),
+        "the same in an epoch, with shuffling and gathering": lambda: second.run(data, few, **schedule).steps,
     }
 
 
@@ -119,7 +119,7 @@ def prediction(model: GaussianEnsemble, count: int) -> dict[str, Run]:
     noise = draw(generator, (MEMBERS, count), model.noise_sizes)
     half = GaussianEnsemble(model.observation_space, model.action_space, **{**model.arguments, "precision": "bf16"})
     half.load_state_dict(model.state_dict())
-    calls = max(1, 4000 // count)
+    calls = max(1, 6000 // count)
     return {
         f"bare products, {OUTPUTS} output columns": repeat(products(OUTPUTS, count, backward=False), calls),
         "step": repeat(lambda: model.step(model.start(observation), action), calls),
@@ -128,7 +128,7 @@ def prediction(model: GaussianEnsemble, count: int) -> dict[str, Run]:
     }
 
 
-def repeat(run: Callable[[], object], calls: int = 4) -> Run:
+def repeat(run: Callable[[], object], calls: int = 10) -> Run:
     """Return a run of several calls."""
 
     def several() -> int:
@@ -179,10 +179,9 @@ def accuracy() -> list[str]:
     ]
     for env_id in ENVIRONMENTS:
         env = gym.make(env_id)
-        settings = {"members": MEMBERS, "hidden": HIDDEN, "batch_size": BATCH, "learning_rate": 1e-3, "max_epochs": 30}
-        model = GaussianEnsemble(env.observation_space, env.action_space, **settings)
+        model = GaussianEnsemble(env.observation_space, env.action_space, **FITTED)
         model.fit(random_transitions(env_id, 3000, seed=0))
-        half = GaussianEnsemble(env.observation_space, env.action_space, **settings, precision="bf16")
+        half = GaussianEnsemble(env.observation_space, env.action_space, **FITTED, precision="bf16")
         half.load_state_dict(model.state_dict())
         test = random_transitions(env_id, 1000, seed=1)
         at = torch.as_tensor(test.observation), torch.as_tensor(test.action)

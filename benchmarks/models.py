@@ -1,8 +1,8 @@
 """How good learned models are: `python benchmarks/models.py --out docs/results/models.md --pictures docs/results`.
 
 Fits models to 5,000 random steps of each environment and judges them by 10,000 others, open loop and without noise.
-Errors are squared errors over the data's variance; "nothing changes" is the observation at the start. The requirement
-is that an ensemble's one-step error is at least 100 times less, since all of these dynamics are deterministic.
+Errors are squared errors over the data's variance; "nothing changes" is the observation at the start. An ensemble's
+one-step error must be at least 100 times less, since all of these dynamics are deterministic.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -85,14 +84,11 @@ class EnsembleTraining:
 
     @torch.no_grad()
     def __init__(self, start: Networks, *, learning_rate: float, weight_decay: float) -> None:
-        self.parameters, self.gradient, *moments = [_Flat(start) for _ in range(4)]
+        self.adam = [_Parameters(start) for _ in range(4)]  # parameters, gradient, moments
+        self.parameters, self.gradient, *_ = self.adam
         self.parameters.networks.copy_(start)
-        flat = self.parameters, self.gradient, *moments
-        self.groups = (
-            ([[part.decaying] for part in flat], weight_decay),
-            ([[part.bounds] for part in flat], 0.0),
-        )
-        self.learning_rate = learning_rate
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.penalty = start.linear.new_tensor([-BOUND_PENALTY, BOUND_PENALTY]).view(2, 1, 1, 1)
         self.count = torch.zeros((), device=start.linear.device)
         self.batches: dict[int, _Batch] = {}
 
@@ -142,11 +138,9 @@ class EnsembleTraining:
             self.batches[rows] = _Batch(self.networks, rows)
         batch = self.batches[rows]
         batch.inputs.copy_(samples.inputs.mT)
-        batch.targets.copy_(samples.targets.mT)
         self._forward(batch)
-        loss = self._loss(batch)
-        self._backward(batch)
-        self._update()
+        loss = self._loss(batch, samples.targets.mT)
+        self._backward_and_update(batch)
         return loss
 
     def _forward(self, batch: _Batch) -> None:
@@ -156,50 +150,53 @@ class EnsembleTraining:
             torch.ops.aten.silu.out(before, out=after)
         torch.bmm(layers[-1], batch.below[-1], out=batch.output)
 
-    def _loss(self, batch: _Batch) -> Tensor:
+    def _loss(self, batch: _Batch, targets: Tensor) -> Tensor:
         """Return the loss; leave its derivatives by the output and by the bounds."""
-        parameters, gradient = self.parameters, self.gradient
-        mean = torch.baddbmm(batch.mean, parameters.linear, batch.inputs)
-        bound = slopes_of_bound(batch.raw, parameters.low, parameters.high)
-        loss = slopes_of_gaussian_loss(mean, bound.value, batch.targets)
-        share = 1.0 / batch.targets[0].numel()
-        torch.mul(loss.by_mean, share, out=batch.by_mean)
-        by_log_variance = loss.by_log_variance.mul_(share)
-        by_bounded = by_log_variance * bound.outer
-        torch.mul(by_bounded, bound.inner, out=batch.by_raw)
-        torch.sum(by_log_variance - by_bounded, 2, keepdim=True, out=gradient.low).sub_(BOUND_PENALTY)
-        torch.sum(by_bounded - batch.by_raw, 2, keepdim=True, out=gradient.high).add_(BOUND_PENALTY)
-        return loss.value.sum().mul_(share)
+        low, high = self.parameters.bounds
+        mean = torch.baddbmm(batch.mean, self.parameters.linear, batch.inputs)
+        bound = slopes_of_bound(batch.raw, low, high)
+        loss = slopes_of_gaussian_loss(mean, bound.value, targets, batch.share)
+        batch.by_mean.copy_(loss.by_mean)
+        by_bounded = loss.by_log_variance * bound.outer
+        by_raw = torch.mul(by_bounded, bound.inner, out=batch.by_raw)
+        parts = torch.stack((loss.value, loss.by_log_variance - by_bounded, by_bounded - by_raw))
+        sums = parts.sum(-1, keepdim=True)
+        torch.add(sums[1:], self.penalty, out=self.gradient.bounds)
+        return sums[0].sum()
 
-    def _backward(self, batch: _Batch) -> None:
-        weights, gradient, slope = self.parameters.weights, self.gradient, batch.slope
-        torch.bmm(batch.by_mean, batch.inputs.mT, out=gradient.linear)
-        for index in reversed(range(len(weights))):
+    def _backward_and_update(self, batch: _Batch) -> None:
+        """Take a step in each layer as soon as its gradient is known, while both are in the cache."""
+        networks, gradient, slope = self.networks, self.gradient, batch.slope
+        self.count += 1
+        for index in reversed(range(len(gradient.layers))):
             torch.bmm(slope, batch.below[index].mT, out=gradient.layers[index])
             if index:  # the slope by a layer before its activation takes the place of that layer
                 by_after, before = batch.by_after[index - 1], batch.before[index - 1]
-                torch.bmm(weights[index].mT, slope, out=by_after)
+                torch.bmm(networks.weights[index], slope, out=by_after)
                 slope = torch.ops.aten.silu_backward.grad_input(by_after, before, grad_input=before)
+            self._update([each.layers[index] for each in self.adam], self.weight_decay)
+        torch.bmm(batch.by_mean, batch.inputs.mT, out=gradient.linear)
+        self._update([each.linear for each in self.adam], self.weight_decay)
+        self._update([each.bounds for each in self.adam], 0.0)
 
-    def _update(self) -> None:
-        self.count += 1
-        for (parameters, gradient, mean, square), weight_decay in self.groups:
-            # What torch.optim.AdamW(fused=True) calls in the end; the way there takes longer than a small step.
-            torch._fused_adamw_(
-                parameters,
-                gradient,
-                mean,
-                square,
-                [],
-                [self.count],
-                lr=self.learning_rate,
-                beta1=0.9,
-                beta2=0.999,
-                weight_decay=weight_decay,
-                eps=1e-8,
-                amsgrad=False,
-                maximize=False,
-            )
+    def _update(self, tensors: Sequence[Tensor], weight_decay: float) -> None:
+        parameters, gradient, mean, square = tensors
+        # What torch.optim.AdamW(fused=True) calls in the end; the way there takes longer than a small step.
+        torch._fused_adamw_(
+            [parameters],
+            [gradient],
+            [mean],
+            [square],
+            [],
+            [self.count],
+            lr=self.learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=weight_decay,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def _keep_best(self, held_out: Samples, best: Tensor, kept: Networks) -> bool:
         """Keep the parameters of the members that improved by at least a hundredth; return whether any did."""
@@ -222,22 +219,21 @@ def _minibatches(data: Samples, rows: int, generator: torch.Generator) -> Iterat
         yield Samples(*(part.index_select(0, chosen.flatten()).unflatten(0, chosen.shape) for part in flat))
 
 
-class _Flat:
-    """The parameters of E networks, or what is like them, in one piece of memory and in the layout of training."""
+class _Parameters:
+    """The parameters of E networks, or what is like them, in the layout of training."""
 
     def __init__(self, like: Networks) -> None:
         rows = [weight.shape[1] for weight in like.weights]
-        shapes = [torch.Size((len(w), w.shape[2], _with_ones(w.shape[1]))) for w in like.weights]
-        shapes += [like.linear.mT.shape, like.min_log_variance.mT.shape, like.max_log_variance.mT.shape]
-        sizes = [math.prod(shape) for shape in shapes]
-        numbers = like.linear.new_zeros(sum(sizes))
-        parts = [part.view(shape) for part, shape in zip(numbers.split(sizes), shapes, strict=True)]
-        self.decaying, self.bounds = numbers.split([sum(sizes[:-2]), sum(sizes[-2:])])
-        *self.layers, self.linear, self.low, self.high = parts
-        self.weights = [layer[..., :count] for layer, count in zip(self.layers, rows, strict=True)]
-        biases = [layer[..., count : count + 1].mT for layer, count in zip(self.layers, rows, strict=True)]
-        weights = [weight.mT for weight in self.weights]
-        self.networks = Networks(weights, biases, self.linear.mT, self.low.mT, self.high.mT)
+        shapes = [(len(weight), weight.shape[2], _with_ones(weight.shape[1])) for weight in like.weights]
+        self.layers = [like.linear.new_zeros(shape) for shape in shapes]
+        self.linear = like.linear.new_zeros(like.linear.mT.shape)
+        self.bounds = like.linear.new_zeros(2, *like.min_log_variance.mT.shape)
+        self.networks = Networks(
+            [layer[..., :count].mT for layer, count in zip(self.layers, rows, strict=True)],
+            [layer[..., count : count + 1].mT for layer, count in zip(self.layers, rows, strict=True)],
+            self.linear.mT,
+            *self.bounds.mT,
+        )
 
 
 class _Batch:
@@ -257,7 +253,7 @@ class _Batch:
         self.slope = torch.zeros_like(self.output)  # of the loss by the output; stays zero where that is padding
         self.mean, self.raw = self.output[:, :size], self.output[:, size : 2 * size]
         self.by_mean, self.by_raw = self.slope[:, :size], self.slope[:, size : 2 * size]
-        self.targets = last.new_empty(members, size, rows)
+        self.share = last.new_full((), 1.0 / (size * rows))
 
 
 def _with_ones(rows: int) -> int:

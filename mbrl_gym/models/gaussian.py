@@ -48,16 +48,19 @@ def gaussian_loss(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
 
 
 class GaussianSlopes(NamedTuple):
-    """What `gaussian_loss` returns, and its derivatives, elementwise."""
+    """What `gaussian_loss` returns, and its derivatives, elementwise and times a share."""
 
     value: Tensor
     by_mean: Tensor
     by_log_variance: Tensor
 
 
-def slopes_of_gaussian_loss(mean: Tensor, log_variance: Tensor, target: Tensor) -> GaussianSlopes:
-    """Return `gaussian_loss` with its derivatives by mean and log variance."""
+def slopes_of_gaussian_loss(mean: Tensor, log_variance: Tensor, target: Tensor, share: Tensor) -> GaussianSlopes:
+    """Return `gaussian_loss` with its derivatives by mean and log variance, all times a share `[]`.
+
+    Few and like operations: on small tensors, the first use of another kind costs more than the numbers.
+    """
     error = mean - target
-    weighted = error * torch.exp(-log_variance)
+    weighted = error * torch.exp(torch.log(share) - log_variance)
     distance = error * weighted
-    return GaussianSlopes(distance + log_variance, 2.0 * weighted, 1.0 - distance)
+    return GaussianSlopes(distance + share * log_variance, weighted + weighted, share - distance)

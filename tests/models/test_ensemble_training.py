@@ -178,8 +178,8 @@ def test_slopes_by_finite_differences(shift):
     slopes = bound.inner * bound.outer, 1 - bound.outer, bound.outer * (1 - bound.inner)
     for which, slope in enumerate(slopes):
         assert_close(slope, difference(bound_log_variance, (raw, low, high), which), rtol=1e-6, atol=1e-8)
-    loss = slopes_of_gaussian_loss(mean, bound.value, target)
-    assert_close(loss.value, gaussian_loss(mean, bound.value, target))
+    loss = slopes_of_gaussian_loss(mean, bound.value, target, torch.tensor(0.3, dtype=torch.float64))
+    assert_close(loss.value, 0.3 * gaussian_loss(mean, bound.value, target))
     for which, slope in enumerate((loss.by_mean, loss.by_log_variance)):
-        expected = difference(gaussian_loss, (mean, bound.value, target), which)
+        expected = 0.3 * difference(gaussian_loss, (mean, bound.value, target), which)
         assert_close(slope, expected, rtol=1e-6, atol=1e-7)
