@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FoldedEnsemble", "padded", "perceptrons"]
 
-BLOCK = 2**18  # numbers in a hidden layer of a block of rows: two such layers stay in the processor's cache
+BLOCK = 2**18  # numbers a thread in a hidden layer of a block of rows: two such layers stay in a core's cache
 
 
 def padded(columns: int) -> int:
@@ -41,7 +41,7 @@ def perceptrons(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tens
     """
     members, rows, _ = inputs.shape
     width = max((weight.shape[-1] for weight in weights[:-1]), default=1)
-    block = max(1, BLOCK // (members * width))
+    block = max(1, BLOCK * torch.get_num_threads() // (members * width))
     if rows <= block or inputs.device.type != "cpu" or (inputs.requires_grad and torch.is_grad_enabled()):
         return _layers(inputs, weights, biases)
     buffers = [inputs.new_empty(members * block * width) for _ in range(2)]
