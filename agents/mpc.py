@@ -21,6 +21,7 @@ from mbrl_gym.wrappers import Decision
 
 from .base import ModelBasedAgent, derived_seed
 from .planning import PLANNERS, Plan, Planner
+from .planning.evaluation import imagine
 from .replay import transitions
 
 EXPLORATION_MEMORY = 0.85  # coefficient of the exploration noise
@@ -249,25 +250,12 @@ class MPC(ModelBasedAgent):
         action, plan = self.predict(observation, state, episode_start, deterministic=True)
         assert isinstance(plan, Plan)
         elites = self.planner.to_environment(torch.as_tensor(plan.elites[0]))
-        actions = torch.cat((torch.as_tensor(plan.actions), elites))
-        paths = self._imagine(torch.as_tensor(observation, device=self.device), actions.to(self.device)).cpu().numpy()
-        return Decision(action, plan, paths.mean(0), paths[:, 0] if len(paths) > 1 else None)
-
-    def _imagine(self, observation: Tensor, actions: Tensor) -> Tensor:
-        """Return the observations `[P, K, H, O]` that the particles expect of K plans `[K, H, A]` at `[O]`."""
-        model, planner = self.world_model, self.planner
-        count, horizon = actions.shape[:2]
+        actions = torch.cat((torch.as_tensor(plan.actions), elites)).to(self.device)
+        start, objective = torch.as_tensor(observation, device=self.device), self.planner.objective
         generator = torch.Generator().manual_seed(self.policy.seed)
-        noises = planner.draw_noise(model, generator, self.device)
-        particles = model.particle_unit if planner.particles is None else planner.particles
-        state, steps = model.start(observation.expand(count, -1), particles), []
-        ended = torch.zeros((particles, count, 1), dtype=torch.bool, device=self.device)
-        for step in range(horizon):
-            prediction = model.step(state, actions[:, step], None if noises is None else noises[step])
-            state = prediction.state
-            steps.append(torch.where(ended, torch.nan, prediction.observation))
-            ended = ended | prediction.terminated[..., None]
-        return torch.stack(steps, 2)
+        draws = objective.draw(self.world_model, self.planner.horizon, generator, self.device)
+        paths = imagine(self.world_model, start, actions, objective, draws).cpu().numpy()
+        return Decision(action, plan, paths.mean(0), paths[:, 0] if len(paths) > 1 else None)
 
     def _setup_model(self) -> None:
         planner = PLANNERS[self.arguments["policy"]]

@@ -1,48 +1,53 @@
-"""The planners' contract, and the evaluation of candidate plans."""
+"""The planners' contract."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mbrl_gym.errors import InvalidSettingError, PlanningError, UnsupportedSpaceError
-from mbrl_gym.models.base import WorldModel, draw
-from mbrl_gym.noise import Noise
+from mbrl_gym.models.base import WorldModel
 
-ROWS_PER_CHUNK = 2560  # particles of candidates that go through a model at once
+from .actions import action_code
+from .evaluation import Draws, Objective, Returns, check, evaluate
 
-__all__ = ["Plan", "Planner", "evaluate"]
+__all__ = ["Plan", "Planner"]
+
+SLICES = 8  # parts of a population between which a planner looks at the clock, if it has a time budget
 
 
 class Plan(NamedTuple):
     """Plans for N states: what to do, and what the next decision starts from.
 
     It is a plain tuple of arrays: the recurrent state of Stable-Baselines3's `predict` (NumPy there, torch here).
+    Search vectors `[..., U]` are Box actions scaled to [-1, 1], or choices one-hot (their means are probabilities).
     """
 
-    actions: Any  # [N, H, A] the plan, in the environment's units; its first action is the one to take
-    value: Any  # [N] the predicted return of the plan
-    mean: Any  # [N, H, A] the mean of the search distribution, in [-1, 1]
-    elites: Any  # [N, M, H, A] the kept elites, best first, in [-1, 1]
+    actions: Any  # [N, H, A], or integers [N, H] or [N, H, C]: the plan; its first action is the one to take
+    value: Any  # [N] what the planner maximised: the predicted return of the plan, less penalties
+    mean: Any  # [N, H, U] the mean of the search distribution
+    elites: Any  # [N, M, H, U] the kept elites, best first
     warm: Any  # [N] bool, whether the row carries a plan: False where an episode starts
+    feasible: Any  # [N] bool, whether the plan is expected to keep the cost limit; True where there is none
 
 
 class Planner(ABC):
     """Searches for the action sequence with the best predicted return.
 
     Args:
-        action_space: The environment's action space.
+        action_space: The environment's action space: flat Box, Discrete or flat MultiDiscrete.
         horizon: Steps H that a plan looks ahead.
-        particles: Trajectories P per candidate; the model's `particle_unit` by default.
-        discount: Weight of a reward relative to the one a step earlier.
-        noise: Whether particles sample the model's noise (give several particles a member then: a plan fits itself to a
-            single sample); by default they follow its members' means.
+        smoothness: Penalty on changes of action: times the squared difference of successive search vectors (Box actions
+            scaled to [-1, 1]), the last decision's action included. A change of a discrete choice counts 2.
+        time_budget_ms: Time for a decision [ms]. The search ends when no further part of it would end in time, and the
+            best plan so far is returned; the first eighth of the first population is evaluated in any case. Plans then
+            depend on the machine.
+        **objective: Settings of `Objective`: particles, noise, propagation, discount, risk, worst_case, disagreement,
+            cost, cost_limit, value.
 
     Raises:
         UnsupportedSpaceError: An action space that the planner cannot search.
@@ -54,40 +59,17 @@ class Planner(ABC):
         action_space: spaces.Space[Any],
         *,
         horizon: int = 15,
-        particles: int | None = None,
-        discount: float = 1.0,
-        noise: bool = False,
+        smoothness: float = 0.0,
+        time_budget_ms: float | None = None,
+        **objective: Any,
     ) -> None:
-        floating = isinstance(action_space, spaces.Box) and np.issubdtype(action_space.dtype, np.floating)
-        if not isinstance(action_space, spaces.Box) or not floating or len(action_space.shape) != 1:
-            raise UnsupportedSpaceError(
-                f"{type(self).__name__} plans over flat Box actions of floating point numbers, "
-                f"but the action space is {action_space}"
-            )
-        if not action_space.is_bounded():
-            raise UnsupportedSpaceError(
-                f"{type(self).__name__} needs finite action bounds, but the action space is {action_space}; "
-                "gymnasium.wrappers.RescaleAction or ClipAction give them"
-            )
+        self.code = action_code(action_space, type(self).__name__)
         check(horizon >= 1, "horizon", horizon, "at least 1")
-        check(particles is None or particles >= 1, "particles", particles, "None or at least 1")
-        check(0 < discount <= 1, "discount", discount, "in (0, 1]")
+        check(smoothness >= 0, "smoothness", smoothness, "at least 0")
+        check(time_budget_ms is None or time_budget_ms > 0, "time_budget_ms", time_budget_ms, "None or greater than 0")
         self.action_space = action_space
-        self.horizon, self.particles = horizon, particles
-        self.discount, self.noise = discount, noise
-        low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in (action_space.low, action_space.high))
-        self._center = ((high + low) / 2).float()
-        self._half_range = ((high - low) / 2).float()
-        # Rounded inwards, so that no action leaves float64 bounds.
-        self._low, self._high = low.float(), high.float()
-        inf = torch.tensor(torch.inf)
-        self._low = torch.where(self._low.double() < low, torch.nextafter(self._low, inf), self._low)
-        self._high = torch.where(self._high.double() > high, torch.nextafter(self._high, -inf), self._high)
-
-    @property
-    def action_size(self) -> int:
-        """Number A of action components."""
-        return self.action_space.shape[0]
+        self.horizon, self.smoothness, self.time_budget_ms = horizon, smoothness, time_budget_ms
+        self.objective = Objective(**objective)
 
     @abstractmethod
     def plan(self, model: WorldModel, observation: Tensor, previous: Plan | None, generator: torch.Generator) -> Plan:
@@ -104,107 +86,52 @@ class Planner(ABC):
             PlanningError: The model predicts no finite return for any candidate of some row.
         """
 
-    def to_environment(self, unit: Tensor) -> Tensor:
-        """Scale actions `[..., A]` from [-1, 1] to the environment's bounds."""
-        device = unit.device
-        scaled = self._center.to(device) + self._half_range.to(device) * unit
-        return torch.clamp(scaled, self._low.to(device), self._high.to(device))
+    def to_environment(self, vector: Tensor) -> Tensor:
+        """Return the environment's actions for search vectors `[..., U]`."""
+        return self.code.decode(vector)
 
-    def evaluate(self, model: WorldModel, observation: Tensor, unit: Tensor, noise: Sequence[Noise] | None) -> Tensor:
-        """Return the returns `[N, K]` of the candidates `[N, K, H, A]` in [-1, 1]; see `evaluate`."""
-        particles = model.particle_unit if self.particles is None else self.particles
-        return evaluate(
-            model, observation, self.to_environment(unit), noise, particles=particles, discount=self.discount
-        )
+    def evaluate(
+        self, model: WorldModel, observation: Tensor, vectors: Tensor, draws: Draws, last: Tensor | None = None
+    ) -> Returns:
+        """Return what the candidates `[N, K, H, U]` are worth; see `evaluate`.
 
-    def draw_noise(self, model: WorldModel, generator: torch.Generator, device: Any) -> list[Noise] | None:
-        """Draw the model noise of one decision: one `[P, 1, ...]` a step, common to all candidates and rows."""
-        if not self.noise or not any(model.noise_sizes):
-            return None
-        particles = model.particle_unit if self.particles is None else self.particles
-        whole = draw(generator, (self.horizon, particles, 1), model.noise_sizes, device)
-        return [Noise(whole.normal[t], whole.uniform[t]) for t in range(self.horizon)]
+        Args:
+            model: The world model.
+            observation: Where to start, `[N, O]`.
+            vectors: The candidates.
+            draws: The decision's random numbers.
+            last: The vectors `[N, U]` of the actions before, NaN where there are none; None if nowhere.
+        """
+        penalty = self._changes(vectors, last) if self.smoothness else None
+        return evaluate(model, observation, self.to_environment(vectors), self.objective, draws, penalty)
+
+    def _changes(self, vectors: Tensor, last: Tensor | None) -> Tensor:
+        """Return the penalty `[N, K]` on changes of action."""
+        changes = vectors.diff(dim=2).square().sum((2, 3))
+        if last is not None:
+            first = (vectors[:, :, 0] - last[:, None]).square().sum(2)
+            changes = changes + torch.where(first.isnan(), 0.0, first)
+        return self.smoothness * changes
 
 
-def evaluate(
-    model: WorldModel,
-    observation: Tensor,
-    actions: Tensor,
-    noise: Sequence[Noise] | None = None,
-    *,
-    particles: int = 1,
-    discount: float = 1.0,
-) -> Tensor:
-    """Roll candidate action sequences through a model and return their returns, averaged over particles.
-
-    The only multi-step loop over a model. All candidates see the same members and the same noise (common random
-    numbers), so that their differences come from their actions. Rewards stop where a particle terminates.
+class Stopwatch:
+    """Tells whether another part of a search, as long as the longest so far, would end within a budget.
 
     Args:
-        model: The world model.
-        observation: Start observations `[N, O]`.
-        actions: Candidates `[N, K, H, A]` (or `[N, K, H]` if discrete), in the environment's units.
-        noise: One `Noise` `[P, 1, ...]` a step; None for noise-free predictions.
-        particles: Number P of trajectories per candidate.
-        discount: Weight of a reward relative to the one a step earlier.
-
-    Returns:
-        Returns `[N, K]`; -inf where a return is not finite, so that such candidates rank last.
-
-    Raises:
-        PlanningError: No candidate of some row has a finite return; names the model and the first bad step.
+        budget_ms: Time from now on [ms]; None for no limit.
     """
-    # Small chunks of states stay in the processor's cache.
-    states = max(1, ROWS_PER_CHUNK // (actions.shape[1] * particles))
-    returns = torch.cat(
-        [
-            _roll_out(model, some, plans, noise, particles, discount)
-            for some, plans in zip(observation.split(states), actions.split(states), strict=True)
-        ]
-    )
-    finite = torch.isfinite(returns)
-    if not bool(finite.any(1).all()):
-        for steps in range(1, actions.shape[2] + 1):
-            partial = _roll_out(model, observation, actions[:, :, :steps], noise, particles, discount)
-            if not bool(torch.isfinite(partial).any(1).all()):
-                break
-        raise PlanningError(
-            f"{type(model).__name__} predicts no finite return for any of {actions.shape[1]} candidates; "
-            f"first at step {steps} of {actions.shape[2]}"
-        )
-    return torch.where(finite, returns, -torch.inf)
 
+    def __init__(self, budget_ms: float | None) -> None:
+        self.limited = budget_ms is not None
+        self._last = time.perf_counter()
+        self._end = self._last + (budget_ms or 0.0) / 1000
+        self._longest = 0.0
 
-def _roll_out(
-    model: WorldModel,
-    observation: Tensor,
-    actions: Tensor,
-    noise: Sequence[Noise] | None,
-    particles: int,
-    discount: float,
-) -> Tensor:
-    """Return the returns `[N, K]`, finite or not."""
-    rows, count = actions.shape[:2]
-    state = model.start(observation.repeat_interleave(count, 0), particles)
-    total: Tensor | None = None
-    alive: Tensor | None = None
-    weight = 1.0
-    terminates = model.terminates
-    for t, action in enumerate(actions.reshape(rows * count, *actions.shape[2:]).unbind(1)):
-        prediction = model.step(state, action, None if noise is None else noise[t])
-        state = prediction.state
-        gained = prediction.reward if weight == 1.0 else weight * prediction.reward
-        if alive is not None:
-            gained = torch.where(alive, gained, 0.0)
-        total = gained if total is None else total + gained
-        if terminates and prediction.terminated.any():
-            alive = ~prediction.terminated if alive is None else alive & ~prediction.terminated
-        weight *= discount
-    assert total is not None
-    return total.mean(0).view(rows, count)
+    def lap(self) -> None:
+        """Take the time since the last call, or since the start, as that of a part."""
+        now = time.perf_counter()
+        self._longest, self._last = max(self._longest, now - self._last), now
 
-
-def check(condition: bool, name: str, given: Any, allowed: str) -> None:
-    """Refuse a setting out of its range."""
-    if not condition:
-        raise InvalidSettingError(f"{name} must be {allowed}, but {given} was given")
+    def allows_another(self) -> bool:
+        """Return whether there is time for another part."""
+        return not self.limited or time.perf_counter() + self._longest <= self._end

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,20 +10,22 @@ from gymnasium import spaces
 from torch import Tensor
 
 from mbrl_gym.models.base import WorldModel
-from mbrl_gym.noise import Noise
 
-from .base import Plan, Planner, check
+from .base import SLICES, Plan, Planner, Stopwatch
+from .evaluation import Draws, Returns, check
 
-__all__ = ["CEM", "ICEM", "RandomShooting", "coloured_noise", "refit"]
+__all__ = ["CEM", "ICEM", "RandomShooting", "Search", "ShootingPlanner", "refit"]
 
 
-class _Search(NamedTuple):
-    """The search distribution and the best candidates so far, in [-1, 1]."""
+class Search(NamedTuple):
+    """The search distribution and the best candidates so far, as search vectors."""
 
-    mean: Tensor  # [N, H, A]
-    deviation: Tensor  # [N, H, A]
-    elites: Tensor  # [N, M, H, A] best first
-    value: Tensor  # [N] return of the best elite
+    mean: Tensor  # [N, H, U]
+    deviation: Tensor  # [N, H, U]
+    elites: Tensor  # [N, M, H, U] best first
+    value: Tensor  # [N] of the best elite
+    feasible: Tensor  # [N] of the best elite
+    agreed: Tensor  # [N] whether the elites agree on the first action
 
 
 class ShootingPlanner(Planner):
@@ -34,58 +35,110 @@ class ShootingPlanner(Planner):
         action_space: The environment's action space.
         population: Candidates K per iteration.
         iterations: Rounds of sampling.
+        agreement: A row's search ends early where the standard deviation of the elites' first action (of each
+            component of its search vector) is at most this; 0 never ends early.
+        shift_elites: Whether the next decision starts from the plan shifted by one step, its last step repeated; if
+            not, from the plan as it was.
         **settings: Settings of `Planner`.
     """
 
     kept = 1  # elites M that a plan carries to the next decision
 
-    def __init__(self, action_space: spaces.Space[Any], *, population: int, iterations: int, **settings: Any) -> None:
+    def __init__(
+        self,
+        action_space: spaces.Space[Any],
+        *,
+        population: int,
+        iterations: int,
+        agreement: float = 0.0,
+        shift_elites: bool = True,
+        **settings: Any,
+    ) -> None:
         super().__init__(action_space, **settings)
         check(population >= 2, "population", population, "at least 2")
         check(iterations >= 1, "iterations", iterations, "at least 1")
+        check(agreement >= 0, "agreement", agreement, "at least 0")
         self.population, self.iterations = population, iterations
+        self.agreement, self.shift_elites = agreement, shift_elites
 
     @torch.inference_mode()
     def plan(self, model: WorldModel, observation: Tensor, previous: Plan | None, generator: torch.Generator) -> Plan:
         """Plan for the observations `[N, O]`; see `Planner.plan`."""
-        noise = self.draw_noise(model, generator, observation.device)
-        search, warm = self._start(observation, previous)
+        stopwatch = Stopwatch(self.time_budget_ms)
+        draws = self.objective.draw(model, self.horizon, generator, observation.device)
+        search, warm, last = self._start(observation, previous)
         for iteration in range(self.iterations):
+            if iteration and not stopwatch.allows_another():
+                break
             candidates = self._candidates(search, warm, iteration, generator)
-            returns = self.evaluate(model, observation, candidates, noise)
-            search = self._update(search, candidates, returns, first=iteration == 0)
+            returns = self._evaluate_in_time(model, observation, candidates, draws, last, stopwatch)
+            updated = self._update(search, candidates, returns)
+            search = updated if iteration == 0 else _where(search.agreed, search, updated)
+            if self.agreement and bool(search.agreed.all()):
+                break
         chosen = self._chosen(search)
+        value, feasible = self._worth(search, chosen, model, observation, draws, last)
         return Plan(
             actions=self.to_environment(chosen),
-            value=self._value(search, model, observation, noise),
+            value=value,
             mean=search.mean,
             elites=search.elites,
             warm=torch.ones_like(warm),
+            feasible=feasible,
         )
 
     @abstractmethod
-    def _candidates(self, search: _Search, warm: Tensor, iteration: int, generator: torch.Generator) -> Tensor:
-        """Return candidates `[N, K, H, A]` in [-1, 1]."""
+    def _candidates(self, search: Search, warm: Tensor, iteration: int, generator: torch.Generator) -> Tensor:
+        """Return candidates `[N, K, H, U]`, those that must not be missed first."""
 
     @abstractmethod
-    def _update(self, search: _Search, candidates: Tensor, returns: Tensor, *, first: bool) -> _Search:
+    def _update(self, search: Search, candidates: Tensor, returns: Returns) -> Search:
         """Return the distribution refitted to the evaluated candidates."""
 
-    def _value(self, search: _Search, model: WorldModel, observation: Tensor, noise: Sequence[Noise] | None) -> Tensor:
-        """Return the predicted returns `[N]` of the chosen plans."""
-        return search.value
+    def _worth(
+        self, search: Search, chosen: Tensor, model: WorldModel, observation: Tensor, draws: Draws, last: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return value and feasibility `[N]` of the chosen plans."""
+        return search.value, search.feasible
 
     @abstractmethod
-    def _chosen(self, search: _Search) -> Tensor:
-        """Return the plan to execute `[N, H, A]` in [-1, 1]."""
+    def _chosen(self, search: Search) -> Tensor:
+        """Return the plan to execute `[N, H, U]`."""
 
-    def _start(self, observation: Tensor, previous: Plan | None) -> tuple[_Search, Tensor]:
-        """Shift the last plans by one step, and start from the centre where there are none."""
+    def _evaluate_in_time(
+        self,
+        model: WorldModel,
+        observation: Tensor,
+        candidates: Tensor,
+        draws: Draws,
+        last: Tensor | None,
+        stopwatch: Stopwatch,
+    ) -> Returns:
+        """Evaluate candidates `[N, K, H, U]`; those for which no time is left are worth -inf."""
+        if not stopwatch.limited:
+            return self.evaluate(model, observation, candidates, draws, last)
+        count = candidates.shape[1]
+        parts: list[Returns] = []
+        for some in candidates.split(-(-count // SLICES), 1):
+            if parts and not stopwatch.allows_another():
+                break
+            parts.append(self.evaluate(model, observation, some, draws, last))
+            stopwatch.lap()
+        missing = count - sum(part.value.shape[1] for part in parts)
+        nothing = torch.full((len(candidates), missing), -torch.inf, device=candidates.device)
+        parts.append(Returns(nothing, nothing, torch.zeros_like(nothing, dtype=torch.bool)))
+        return Returns(*(torch.cat(columns, 1) for columns in zip(*parts, strict=True)))
+
+    def _start(self, observation: Tensor, previous: Plan | None) -> tuple[Search, Tensor, Tensor | None]:
+        """Shift the last plans by one step, and start from the centre where there are none.
+
+        Returns:
+            Search, which rows are warm `[N]`, and the vectors of the last actions `[N, U]`, NaN where there are none.
+        """
         rows, device = observation.shape[0], observation.device
-        shape = (rows, self.horizon, self.action_size)
         if previous is None:
             previous = self.empty_plan(rows, device)
-        expected = (rows, self.kept, self.horizon, self.action_size)
+        expected = (rows, self.kept, self.horizon, self.code.size)
         check(
             tuple(previous.elites.shape) == expected,
             "the previous plan's elites",
@@ -93,21 +146,30 @@ class ShootingPlanner(Planner):
             f"of shape {expected}: a plan serves the same number of states and the same planner settings",
         )
         warm = previous.warm.to(device=device, dtype=torch.bool)
-        mean = torch.where(warm[:, None, None], shift(previous.mean.to(device)), 0.0)
-        elites = torch.where(warm[:, None, None, None], shift(previous.elites.to(device)), 0.0)
-        deviation = torch.ones(shape, device=device)
+        mean, elites = previous.mean.to(device), previous.elites.to(device)
+        if self.shift_elites:
+            mean, elites = shift(mean), shift(elites)
+        centre = self.code.centre().to(device)
+        mean = torch.where(warm[:, None, None], mean, centre)
+        elites = torch.where(warm[:, None, None, None], elites, centre)
+        deviation = torch.ones_like(mean)
         value = torch.full((rows,), -torch.inf, device=device)
-        return _Search(mean, deviation, elites, value), warm
+        last = None
+        if self.smoothness:
+            last = torch.where(warm[:, None], self.code.encode(previous.actions[:, 0].to(device)), torch.nan)
+        never = torch.zeros_like(warm)
+        return Search(mean, deviation, elites, value, never, never), warm, last
 
     def empty_plan(self, rows: int, device: torch.device | str = "cpu") -> Plan:
         """Return the plan of rows that have none."""
-        zeros = torch.zeros(rows, self.horizon, self.action_size, device=device)
+        centre = self.code.centre().to(device).expand(rows, self.horizon, -1)
         return Plan(
-            actions=zeros,
+            actions=self.to_environment(centre),
             value=torch.zeros(rows, device=device),
-            mean=zeros,
-            elites=zeros[:, None].expand(-1, self.kept, -1, -1),
+            mean=centre,
+            elites=centre[:, None].expand(-1, self.kept, -1, -1),
             warm=torch.zeros(rows, dtype=torch.bool, device=device),
+            feasible=torch.ones(rows, dtype=torch.bool, device=device),
         )
 
 
@@ -117,33 +179,38 @@ class RandomShooting(ShootingPlanner):
     Args:
         action_space: The environment's action space.
         population: Candidates K.
-        **settings: Settings of `Planner`.
+        **settings: Settings of `ShootingPlanner` and `Planner`.
     """
 
     def __init__(self, action_space: spaces.Space[Any], *, population: int = 1000, **settings: Any) -> None:
         super().__init__(action_space, population=population, iterations=1, **settings)
 
-    def _candidates(self, search: _Search, warm: Tensor, iteration: int, generator: torch.Generator) -> Tensor:
-        uniform = torch.rand(
-            (1, self.population, self.horizon, self.action_size), generator=generator, device=generator.device
-        ).to(search.mean.device)
-        candidates = (2 * uniform - 1).repeat(search.mean.shape[0], 1, 1, 1)
+    def _candidates(self, search: Search, warm: Tensor, iteration: int, generator: torch.Generator) -> Tensor:
+        uniform = self.code.uniform(self.population, self.horizon, generator).to(search.mean.device)
+        candidates = uniform.repeat(search.mean.shape[0], 1, 1, 1)
         candidates[:, 0] = torch.where(warm[:, None, None], search.elites[:, 0], candidates[:, 0])
         return candidates
 
-    def _update(self, search: _Search, candidates: Tensor, returns: Tensor, *, first: bool) -> _Search:
-        value, best = returns.max(1)
-        chosen = take(candidates, best[:, None])
-        return _Search(chosen[:, 0], search.deviation, chosen, value)
+    def _update(self, search: Search, candidates: Tensor, returns: Returns) -> Search:
+        best = returns.rank.argmax(1, keepdim=True)
+        chosen = take(candidates, best)
+        return search._replace(
+            mean=chosen[:, 0],
+            elites=chosen,
+            value=returns.value.gather(1, best)[:, 0],
+            feasible=returns.feasible.gather(1, best)[:, 0],
+        )
 
-    def _chosen(self, search: _Search) -> Tensor:
+    def _chosen(self, search: Search) -> Tensor:
         return search.elites[:, 0]
 
 
 class CEM(ShootingPlanner):
     """The cross-entropy method (Botev et al. 2013; as in PETS, Chua et al. 2018, section 5).
 
-    Candidates are drawn around a mean that is refitted to the elites; the mean is executed.
+    Candidates are drawn around a mean that is refitted to the elites; the mean is executed. Discrete choices are drawn
+    by their probabilities, which are refitted to the shares of the choices among the elites; the most probable ones
+    are executed.
 
     Args:
         action_space: The environment's action space.
@@ -151,9 +218,11 @@ class CEM(ShootingPlanner):
         iterations: Rounds of sampling.
         elites: Candidates to which the distribution is refitted.
         momentum: Share of the old mean and deviation that a refit keeps.
-        deviation: Standard deviation of the first round, relative to half the action range.
-        min_deviation: Bound below which the deviation does not shrink.
-        **settings: Settings of `Planner`.
+        deviation: Standard deviation of the first round, relative to half the action range; for discrete actions the
+            share of uniform choices that is mixed into the last decision's probabilities, at most 1.
+        min_deviation: Bound below which the deviation (or that share) does not shrink.
+        colour: Exponent beta of the noise's power spectrum 1 / f^beta: 0 is white, larger is slower.
+        **settings: Settings of `ShootingPlanner` and `Planner`.
     """
 
     def __init__(
@@ -166,6 +235,7 @@ class CEM(ShootingPlanner):
         momentum: float = 0.1,
         deviation: float = 0.5,
         min_deviation: float = 0.0,
+        colour: float = 0.0,
         **settings: Any,
     ) -> None:
         super().__init__(action_space, population=population, iterations=iterations, **settings)
@@ -173,37 +243,45 @@ class CEM(ShootingPlanner):
         check(0 <= momentum < 1, "momentum", momentum, "in [0, 1)")
         check(deviation > 0, "deviation", deviation, "greater than 0")
         check(min_deviation >= 0, "min_deviation", min_deviation, "at least 0")
+        check(colour >= 0, "colour", colour, "at least 0")
         self.elites, self.momentum = elites, momentum
-        self.deviation, self.min_deviation = deviation, min_deviation
+        self.deviation, self.min_deviation, self.colour = deviation, min_deviation, colour
 
-    def _candidates(self, search: _Search, warm: Tensor, iteration: int, generator: torch.Generator) -> Tensor:
-        noise = self._noise(self.population, generator).to(search.mean.device)
-        return around(search, noise)
+    def _candidates(self, search: Search, warm: Tensor, iteration: int, generator: torch.Generator) -> Tensor:
+        return self._around(search, self.population, generator)
 
-    def _noise(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return standard normal noise `[1, K, H, A]`, common to all rows."""
-        return torch.randn((1, count, self.horizon, self.action_size), generator=generator, device=generator.device)
+    def _around(self, search: Search, count: int, generator: torch.Generator) -> Tensor:
+        """Draw candidates `[N, count, H, U]` from the search distribution, with noise that is common to all rows."""
+        noise = self.code.noise(count, self.horizon, self.colour, generator).to(search.mean.device)
+        return self.code.sample(search.mean[:, None], search.deviation[:, None], noise)
 
-    def _start(self, observation: Tensor, previous: Plan | None) -> tuple[_Search, Tensor]:
-        search, warm = super()._start(observation, previous)
-        return search._replace(deviation=torch.full_like(search.deviation, self.deviation)), warm
+    def _start(self, observation: Tensor, previous: Plan | None) -> tuple[Search, Tensor, Tensor | None]:
+        search, warm, last = super()._start(observation, previous)
+        deviation = torch.full_like(search.deviation, self.deviation)
+        return search._replace(mean=self.code.blur(search.mean, self.deviation), deviation=deviation), warm, last
 
-    def _update(self, search: _Search, candidates: Tensor, returns: Tensor, *, first: bool) -> _Search:
-        mean, deviation = refit(candidates, returns, self.elites, search.mean, search.deviation)
+    def _update(self, search: Search, candidates: Tensor, returns: Returns) -> Search:
+        mean, deviation = refit(candidates, returns.rank, self.elites, search.mean, search.deviation)
         keep = self.momentum
-        value, order = returns.topk(self.kept, dim=1)
-        return _Search(
-            mean=keep * search.mean + (1 - keep) * mean,
+        order = returns.rank.topk(self.kept, dim=1).indices
+        best = order[:, :1]
+        return Search(
+            mean=self.code.blur(keep * search.mean + (1 - keep) * mean, self.min_deviation),
             deviation=(keep * search.deviation + (1 - keep) * deviation).clamp_min(self.min_deviation),
             elites=take(candidates, order),
-            value=value[:, 0],
+            value=returns.value.gather(1, best)[:, 0],
+            feasible=returns.feasible.gather(1, best)[:, 0],
+            agreed=deviation[:, 0].amax(1) <= self.agreement if self.agreement else search.agreed,
         )
 
-    def _chosen(self, search: _Search) -> Tensor:
-        return search.mean
+    def _chosen(self, search: Search) -> Tensor:
+        return self.code.nearest(search.mean)
 
-    def _value(self, search: _Search, model: WorldModel, observation: Tensor, noise: Sequence[Noise] | None) -> Tensor:
-        return self.evaluate(model, observation, search.mean[:, None], noise)[:, 0]
+    def _worth(
+        self, search: Search, chosen: Tensor, model: WorldModel, observation: Tensor, draws: Draws, last: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        returns = self.evaluate(model, observation, chosen[:, None], draws, last)
+        return returns.value[:, 0], returns.feasible[:, 0]
 
 
 class ICEM(CEM):
@@ -217,12 +295,11 @@ class ICEM(CEM):
         population: Candidates of the first iteration, besides the kept elites; at least twice the elites.
         iterations: Rounds of sampling.
         elites: Candidates to which the distribution is refitted.
-        momentum: Share of the old mean and deviation that a refit keeps.
-        deviation: Standard deviation of the first round, relative to half the action range.
-        colour: Exponent beta of the noise's power spectrum 1 / f^beta: 0 is white, larger is slower.
-        kept: Elites that live on in the next iteration and, shifted, in the next decision.
+        kept: Elites that live on in the next iteration and in the next decision.
+        keep_elites: Whether they do so in the next iteration.
         decay: Factor by which the population shrinks per iteration.
-        **settings: Settings of `Planner`.
+        colour: As in `CEM`.
+        **settings: Settings of `CEM`, `ShootingPlanner` and `Planner`.
     """
 
     def __init__(
@@ -232,61 +309,53 @@ class ICEM(CEM):
         population: int = 24,
         iterations: int = 5,
         elites: int = 5,
-        momentum: float = 0.1,
-        deviation: float = 0.5,
-        colour: float = 2.0,
         kept: int = 2,
+        keep_elites: bool = True,
         decay: float = 1.25,
+        colour: float = 2.0,
         **settings: Any,
     ) -> None:
         super().__init__(
-            action_space,
-            population=population,
-            iterations=iterations,
-            elites=elites,
-            momentum=momentum,
-            deviation=deviation,
-            **settings,
+            action_space, population=population, iterations=iterations, elites=elites, colour=colour, **settings
         )
-        check(colour >= 0, "colour", colour, "at least 0")
         check(1 <= kept <= elites, "kept", kept, f"between 1 and elites ({elites})")
         check(decay >= 1, "decay", decay, "at least 1")
-        self.colour, self.kept, self.decay = colour, kept, decay
+        self.kept, self.keep_elites, self.decay = kept, keep_elites, decay
 
-    def _noise(self, count: int, generator: torch.Generator) -> Tensor:
-        return coloured_noise((count, self.action_size), self.horizon, self.colour, generator).mT[None]
-
-    def _candidates(self, search: _Search, warm: Tensor, iteration: int, generator: torch.Generator) -> Tensor:
+    def _candidates(self, search: Search, warm: Tensor, iteration: int, generator: torch.Generator) -> Tensor:
         count = max(int(self.population * self.decay**-iteration), 2 * self.elites)
-        noise = self._noise(count + self.kept, generator).to(search.mean.device)
-        candidates = around(search, noise)
+        candidates = self._around(search, self.kept + count, generator)
         # Cold rows have no elites to keep in the first iteration: fresh candidates stand in their place.
-        has_elites = warm | (iteration > 0)
-        candidates[:, count:] = torch.where(has_elites[:, None, None, None], search.elites, candidates[:, count:])
+        if iteration == 0 or self.keep_elites:
+            has_elites = (warm | (iteration > 0))[:, None, None, None]
+            candidates[:, : self.kept] = torch.where(has_elites, search.elites, candidates[:, : self.kept])
         if iteration == self.iterations - 1:
-            candidates[:, 0] = search.mean
+            candidates[:, self.kept] = self.code.nearest(search.mean)
         return candidates
 
-    def _value(self, search: _Search, model: WorldModel, observation: Tensor, noise: Sequence[Noise] | None) -> Tensor:
-        return search.value
-
-    def _chosen(self, search: _Search) -> Tensor:
+    def _chosen(self, search: Search) -> Tensor:
         return search.elites[:, 0]
+
+    def _worth(
+        self, search: Search, chosen: Tensor, model: WorldModel, observation: Tensor, draws: Draws, last: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        return search.value, search.feasible
 
 
 def shift(plans: Tensor) -> Tensor:
-    """Drop the first step of plans `[..., H, A]` and repeat the last."""
+    """Drop the first step of plans `[..., H, U]` and repeat the last."""
     return torch.cat((plans[..., 1:, :], plans[..., -1:, :]), -2)
 
 
-def around(search: _Search, noise: Tensor) -> Tensor:
-    """Return candidates `[N, K, H, A]` within [-1, 1] from noise `[1, K, H, A]`."""
-    return (search.mean[:, None] + search.deviation[:, None] * noise).clamp_(-1.0, 1.0)
-
-
 def take(candidates: Tensor, index: Tensor) -> Tensor:
-    """Return the candidates `[N, M, H, A]` at the indices `[N, M]`."""
+    """Return the candidates `[N, M, H, U]` at the indices `[N, M]`."""
     return candidates.gather(1, index[:, :, None, None].expand(-1, -1, *candidates.shape[2:]))
+
+
+def _where(rows: Tensor, first: Search, second: Search) -> Search:
+    """Return the first search in the given rows `[N]`, the second elsewhere."""
+    parts = zip(first, second, strict=True)
+    return Search(*(torch.where(rows.view(-1, *[1] * (one.dim() - 1)), one, other) for one, other in parts))
 
 
 def refit(candidates: Tensor, returns: Tensor, elites: int, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
@@ -305,26 +374,3 @@ def refit(candidates: Tensor, returns: Tensor, elites: int, mean: Tensor, deviat
     spread = (weight * (candidates - fitted[:, None]).square()).sum(1).sqrt()
     keep = flat[:, None, None]
     return torch.where(keep, mean, fitted), torch.where(keep, deviation, spread)
-
-
-def coloured_noise(shape: tuple[int, ...], length: int, colour: float, generator: torch.Generator) -> Tensor:
-    """Draw noise `[*shape, length]` with power spectrum 1 / f^colour and unit variance (Timmer and Koenig 1995)."""
-    if colour == 0 or length == 1:
-        return torch.randn((*shape, length), generator=generator, device=generator.device)
-    frequency = torch.fft.rfftfreq(length, device=generator.device)
-    frequency[0] = frequency[1]
-    scale = frequency ** (-colour / 2)
-    # The real parts at frequency 0 and (even lengths) at the Nyquist frequency carry the power of both parts.
-    white = torch.randn((2, *shape, len(scale)), generator=generator, device=generator.device)
-    real, imaginary = scale * white[0], scale * white[1]
-    real[..., 0] *= 2**0.5
-    imaginary[..., 0] = 0.0
-    power = scale.square()
-    doubled = 2 * power[1:].sum() + power[0]
-    if length % 2 == 0:
-        real[..., -1] *= 2**0.5
-        imaginary[..., -1] = 0.0
-        doubled = doubled - power[-1]
-    series = torch.fft.irfft(torch.complex(real, imaginary), n=length)
-    # irfft divides by `length`; the variance of one sample is 2 / length^2 times the two-sided power.
-    return series * (length / (2.0 * doubled).sqrt())

@@ -1,5 +1,6 @@
 """World models in torch."""
 
+from mbrl_gym.models.analytic import AnalyticModel
 from mbrl_gym.models.base import FitReport, Outcome, Prediction, Transitions, WorldModel, draw
 from mbrl_gym.models.biased import BiasedModel
 from mbrl_gym.models.ensemble import GaussianEnsemble
@@ -14,6 +15,7 @@ from mbrl_gym.models.tabular import TabularModel
 
 __all__ = [
     "LEARNED_MODELS",
+    "AnalyticModel",
     "BiasedModel",
     "ExactModel",
     "FitReport",

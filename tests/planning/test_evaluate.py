@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from mbrl_gym.agents.planning import base, evaluate
+from mbrl_gym.agents.planning import Draws, Objective, evaluation
 from mbrl_gym.errors import PlanningError
 from mbrl_gym.models import ExactModel, GaussianEnsemble, Transitions, draw
 from mbrl_gym.noise import Noise, NoiseSizes
@@ -20,6 +20,14 @@ from mbrl_gym.noise import Noise, NoiseSizes
 PAIR = spaces.Box(-2.0, 2.0, (2,))
 LINE = spaces.Box(-9.0, 9.0, (1,))
 NAN, INF = float("nan"), float("inf")
+
+
+def evaluate(model, start, plans, noise=None, **objective):
+    """Return the candidates' values `[N, K]`, which are their ranks where there is no cost limit."""
+    returns = evaluation.evaluate(model, start, plans, Objective(**objective), Draws(noise))
+    assert torch.equal(returns.value, returns.rank)
+    assert returns.feasible.all()
+    return returns.value
 
 
 def walk(**changes):
@@ -87,7 +95,7 @@ def test_returns_are_those_of_a_loop_written_by_hand(rows, count, horizon, parti
     plans = 4 * torch.rand(rows, count, horizon, 2, generator=generator, dtype=torch.float64) - 2
     noise = common_noise(model, horizon, particles, seed) if noisy else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "ROWS_PER_CHUNK", chunk)
+        patch.setattr(evaluation, "ROWS_PER_CHUNK", chunk)
         returns = evaluate(model, start, plans, noise, particles=particles, discount=discount)
     expected = torch.as_tensor(loop_by_hand(start, plans, noise, particles, discount))
     assert_close(returns, expected, rtol=1e-12, atol=1e-12)
@@ -171,7 +179,7 @@ def test_no_finite_candidate_names_the_model_and_the_first_bad_step(first_bad):
 
 @pytest.mark.parametrize("chunk", [1, 2560])
 def test_one_hopeless_row_is_enough(monkeypatch, chunk):
-    monkeypatch.setattr(base, "ROWS_PER_CHUNK", chunk)
+    monkeypatch.setattr(evaluation, "ROWS_PER_CHUNK", chunk)
     model = Exploding(LINE, reward=lambda x, a, after, step: torch.where((x[..., 0] > 2) & (step == 1), INF, 0.0))
     with pytest.raises(PlanningError, match="first at step 2 of 3"):
         evaluate(model, torch.tensor([[0.0], [5.0], [1.0]]), torch.zeros(3, 4, 3, 1))

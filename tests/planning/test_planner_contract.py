@@ -10,7 +10,7 @@ from fake_models import FakeModel, flat
 from gymnasium import spaces
 from torch.testing import assert_close
 
-from mbrl_gym.agents.planning import CEM, PLANNERS, Plan, evaluate
+from mbrl_gym.agents.planning import CEM, PLANNERS, Objective, Plan, evaluate
 from mbrl_gym.envs.task import draw as draw_numpy
 from mbrl_gym.errors import InvalidSettingError, PlanningError, UnsupportedSpaceError
 from mbrl_gym.models import ExactModel, GaussianEnsemble, Transitions
@@ -121,8 +121,8 @@ def test_value_is_the_predicted_return_of_the_plan(name):
     planner = make(name, space, discount=0.9)
     model = climb(space)
     plan = planner.plan(model, torch.tensor([[0.0], [3.0]]), None, seeded())
-    returns = evaluate(model, torch.tensor([[0.0], [3.0]]), plan.actions[:, None], discount=0.9)
-    assert_close(plan.value, returns[:, 0])
+    returns = evaluate(model, torch.tensor([[0.0], [3.0]]), plan.actions[:, None], Objective(discount=0.9))
+    assert_close(plan.value, returns.value[:, 0])
 
 
 def test_the_seed_decides_every_bit_and_the_global_generator_nothing(name):
@@ -225,7 +225,7 @@ def test_rows_where_an_episode_starts_know_nothing_of_the_last_one(name):
     old = make(name, model.action_space, population=4000).plan(model, observation, None, seeded())
     warm = torch.tensor([True, False, False, True, True, False, True])
     junk = torch.where(warm, 0.0, float("nan"))  # whatever a cleared row still holds
-    poisoned = Plan(*(part + junk.view(-1, *[1] * (part.dim() - 1)) for part in old[:4]), warm)
+    poisoned = Plan(*(part + junk.view(-1, *[1] * (part.dim() - 1)) for part in old[:4]), warm, old.feasible)
     mixed = planner.plan(model, observation, poisoned, seeded(1))
     cold = planner.plan(model, observation, None, seeded(1))
     kept = planner.plan(model, observation, old, seeded(1))
@@ -337,9 +337,8 @@ def test_a_hopeless_model_is_named(name):
 @pytest.mark.parametrize(
     ("space", "remedy"),
     [
-        (spaces.Discrete(3), "flat Box actions"),
-        (spaces.MultiDiscrete([2, 2]), "flat Box actions"),
-        (spaces.MultiBinary(2), "flat Box actions"),
+        (spaces.MultiDiscrete([[2, 2], [3, 3]]), "flat Box actions"),
+        (spaces.MultiBinary(2), "flat MultiDiscrete"),
         (spaces.Dict({"a": spaces.Box(-1, 1, (1,))}), "flat Box actions"),
         (spaces.Box(-1.0, 1.0, (2, 2)), "flat Box actions"),
         (spaces.Box(-1.0, 1.0, ()), "flat Box actions"),

@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
 from mbrl_gym.agents.planning import CEM, ICEM, RandomShooting
-from mbrl_gym.agents.planning.shooting import coloured_noise, refit
+from mbrl_gym.agents.planning.actions import coloured_noise
+from mbrl_gym.agents.planning.shooting import refit
 
 INF = float("inf")
 UNIT = spaces.Box(-1.0, 1.0, (1,))

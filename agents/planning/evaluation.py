@@ -1,0 +1,293 @@
+"""What a plan is worth: the one loop that rolls candidate plans through a model, and what counts on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mbrl_gym.errors import InvalidSettingError, PlanningError
+from mbrl_gym.models.base import WorldModel, draw
+from mbrl_gym.noise import Noise
+
+__all__ = ["CostFn", "Draws", "Objective", "Returns", "ValueFn", "check", "evaluate", "imagine"]
+
+ROWS_PER_CHUNK = 2560  # particles of candidates that go through a model at once
+PROPAGATIONS = ("TSinf", "TS1")
+
+CostFn = Callable[[Tensor], Tensor]
+"""next observation [..., O] -> cost of having got there [...]."""
+
+ValueFn = Callable[[Tensor], Tensor]
+"""observation [..., O] -> return that is expected from there on [...]."""
+
+
+def check(condition: bool, name: str, given: Any, allowed: str) -> None:
+    """Refuse a setting out of its range."""
+    if not condition:
+        raise InvalidSettingError(f"{name} must be {allowed}, but {given} was given")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a planner maximises.
+
+    Args:
+        particles: Trajectories P per candidate; the model's `particle_unit` by default.
+        noise: Whether particles sample the model's noise (give several particles a member then: a plan fits itself to a
+            single sample); by default they follow its members' means.
+        propagation: "TSinf" lets a particle stay with its member of an ensemble; "TS1" gives it another one at every
+            step, at random (Chua et al. 2018, section 4). Models without members do not care.
+        discount: Weight of a reward relative to the one a step earlier.
+        risk: Multiple of the returns' standard deviation over particles that is subtracted from their mean; negative
+            values seek risk.
+        worst_case: Take the worst particle in place of the mean.
+        disagreement: Penalty a step, times the model's `uncertainty`; negative values explore.
+        cost: Safety cost of a next observation. A plan is feasible if no particle exceeds the limit on its way (the
+            last step of an episode included). Infeasible candidates rank behind all feasible ones, by how far they
+            exceed it.
+        cost_limit: The limit.
+        value: Return to expect beyond the horizon, for particles that did not terminate.
+
+    Raises:
+        InvalidSettingError: A setting out of its range.
+    """
+
+    particles: int | None = None
+    noise: bool = False
+    propagation: str = "TSinf"
+    discount: float = 1.0
+    risk: float = 0.0
+    worst_case: bool = False
+    disagreement: float = 0.0
+    cost: CostFn | None = None
+    cost_limit: float = 0.0
+    value: ValueFn | None = None
+
+    def __post_init__(self) -> None:
+        check(self.particles is None or self.particles >= 1, "particles", self.particles, "None or at least 1")
+        check(self.propagation in PROPAGATIONS, "propagation", self.propagation, " or ".join(PROPAGATIONS))
+        check(0 < self.discount <= 1, "discount", self.discount, "in (0, 1]")
+        check(not (self.risk and self.worst_case), "risk", self.risk, "0 where worst_case is chosen")
+
+    def expected_return(self) -> Objective:
+        """Return this objective without penalties, limits, and value beyond the horizon."""
+        return replace(self, risk=0.0, worst_case=False, disagreement=0.0, cost=None, value=None)
+
+    def particles_of(self, model: WorldModel) -> int:
+        """Return the number P of particles."""
+        return model.particle_unit if self.particles is None else self.particles
+
+    def draw(self, model: WorldModel, horizon: int, generator: torch.Generator, device: Any) -> Draws:
+        """Draw the random numbers of one decision, which all candidates and rows share."""
+        particles = self.particles_of(model)
+        noise = order = None
+        if self.noise and any(model.noise_sizes):
+            whole = draw(generator, (horizon, particles, 1), model.noise_sizes, device)
+            noise = [Noise(whole.normal[t], whole.uniform[t]) for t in range(horizon)]
+        if self.propagation == "TS1" and model.particle_unit > 1:
+            uniform = torch.rand((horizon, particles), generator=generator, device=generator.device)
+            order = list(uniform.argsort(1).to(device).unbind(0))
+        return Draws(noise, order)
+
+
+class Draws(NamedTuple):
+    """The random numbers of a decision's roll-outs (common random numbers)."""
+
+    noise: Sequence[Noise] | None = None  # `[P, 1, ...]` for each step; None for noise-free predictions
+    order: Sequence[Tensor] | None = None  # `[P]`, the particle that goes on in each one's place; None keeps them
+
+
+class Returns(NamedTuple):
+    """What candidates are worth; everything else being equal, one is better if its rank is higher."""
+
+    value: Tensor  # [N, K] objective: the predicted return, less penalties; -inf where it is not finite
+    rank: Tensor  # [N, K] the same, but below all feasible candidates' of the row where a candidate is infeasible
+    feasible: Tensor  # [N, K] bool, whether the cost limit is kept
+
+
+class Rollout(NamedTuple):
+    """R candidates rolled out with P particles."""
+
+    total: Tensor  # [P, R] discounted return
+    excess: Tensor | None  # [P, R] how far the cost limit is exceeded, summed over steps
+    observations: Tensor | None  # [P, R, H, O] where a step leads; NaN after the end of the episode
+
+
+def evaluate(
+    model: WorldModel,
+    observation: Tensor,
+    actions: Tensor,
+    objective: Objective | None = None,
+    draws: Draws | None = None,
+    penalty: Tensor | None = None,
+) -> Returns:
+    """Roll candidate action sequences through a model and return what they are worth.
+
+    All candidates see the same members and the same noise (common random numbers), so that their differences come from
+    their actions. Rewards stop where a particle terminates.
+
+    Args:
+        model: The world model.
+        observation: Start observations `[N, O]`.
+        actions: Candidates `[N, K, H, A]` (or `[N, K, H]` if discrete), in the environment's units.
+        objective: What counts; by default the return.
+        draws: The decision's random numbers; by default there are none.
+        penalty: What to subtract from each candidate's value, `[N, K]`.
+
+    Raises:
+        PlanningError: No candidate of some row has a finite value; names the model and the first bad step.
+    """
+    objective = Objective() if objective is None else objective
+    draws = Draws() if draws is None else draws
+    count = actions.shape[1]
+    # Small chunks of states stay in the processor's cache.
+    states = max(1, ROWS_PER_CHUNK // (count * objective.particles_of(model)))
+    chunks = zip(observation.split(states), actions.split(states), strict=True)
+    parts = [_worth(_roll_out(model, some, plans, objective, draws), objective, count) for some, plans in chunks]
+    value = torch.cat([part[0] for part in parts])
+    excess = None if objective.cost is None else torch.cat([part[1] for part in parts])
+    if penalty is not None:
+        value = value - penalty
+    finite = torch.isfinite(value)
+    if not bool(finite.any(1).all()):
+        _raise_hopeless(model, observation, actions, objective, draws)
+    return _rank(torch.where(finite, value, -torch.inf), excess)
+
+
+def imagine(model: WorldModel, observation: Tensor, actions: Tensor, objective: Objective, draws: Draws) -> Tensor:
+    """Return the observations `[P, K, H, O]` that the particles expect of K plans `[K, H, ...]` at `[O]`.
+
+    Observations after a predicted termination are NaN.
+    """
+    rollout = _roll_out(model, observation[None], actions[None], objective, draws, record=True)
+    assert rollout.observations is not None
+    return rollout.observations
+
+
+def _roll_out(
+    model: WorldModel, observation: Tensor, actions: Tensor, objective: Objective, draws: Draws, *, record: bool = False
+) -> Rollout:
+    """Roll the candidates `[N, K, H, ...]` out from `[N, O]`: the only multi-step loop over a model."""
+    rows, count = actions.shape[:2]
+    particles = objective.particles_of(model)
+    before = observation.repeat_interleave(count, 0)
+    state = model.start(before, particles)
+    before = before.expand(particles, *before.shape)
+    tally = _Tally(objective, model.terminates)
+    path = []
+    for t, action in enumerate(actions.reshape(rows * count, *actions.shape[2:]).transpose(0, 1).contiguous()):
+        if draws.order is not None:
+            state, before = _reorder(state, draws.order[t]), before[draws.order[t]]
+            tally.reorder(draws.order[t])
+        prediction = model.step(state, action, None if draws.noise is None else draws.noise[t])
+        reward = prediction.reward
+        if objective.disagreement:
+            reward = reward - objective.disagreement * model.uncertainty(_typical(before), action)
+        if record:
+            path.append(tally.while_alive(prediction.observation, torch.nan))
+        tally.add(reward, prediction.observation, prediction.terminated)
+        state, before = prediction.state, prediction.observation
+    tally.bootstrap(before)
+    assert tally.total is not None
+    observations = torch.stack(path, 2) if record else None
+    return Rollout(tally.total, tally.excess, observations)
+
+
+class _Tally:
+    """The running sums of a roll-out."""
+
+    def __init__(self, objective: Objective, terminates: bool) -> None:
+        self.objective, self.terminates = objective, terminates
+        self.total: Tensor | None = None  # [P, R]
+        self.excess: Tensor | None = None  # [P, R]
+        self._alive: Tensor | None = None  # [P, R] bool
+        self._weight = 1.0
+
+    def add(self, reward: Tensor, following: Tensor, terminated: Tensor) -> None:
+        """Count a step: reward `[P, R]`, next observation `[P, R, O]` and whether it ends the episode `[P, R]`."""
+        gained = self.while_alive(reward if self._weight == 1.0 else self._weight * reward)
+        self.total = gained if self.total is None else self.total + gained
+        if self.objective.cost is not None:
+            over = (self.objective.cost(following) - self.objective.cost_limit).clamp_min(0.0)
+            over = self.while_alive(torch.where(over.isnan(), torch.inf, over))
+            self.excess = over if self.excess is None else self.excess + over
+        if self.terminates:
+            self._alive = ~terminated if self._alive is None else self._alive & ~terminated
+        self._weight *= self.objective.discount
+
+    def bootstrap(self, observation: Tensor) -> None:
+        """Count what lies beyond the last observation `[P, R, O]`."""
+        if self.objective.value is not None:
+            assert self.total is not None
+            self.total = self.total + self.while_alive(self._weight * self.objective.value(observation))
+
+    def while_alive(self, values: Tensor, otherwise: float = 0.0) -> Tensor:
+        """Return values `[P, R, ...]` with another in place of those after the episode's end."""
+        if self._alive is None:
+            return values
+        alive = self._alive.view(*self._alive.shape, *[1] * (values.dim() - 2))
+        return torch.where(alive, values, otherwise)
+
+    def reorder(self, order: Tensor) -> None:
+        """Let other particles go on in each one's place."""
+        self.total, self.excess, self._alive = (
+            None if part is None else part[order] for part in (self.total, self.excess, self._alive)
+        )
+
+
+def _reorder(state: Any, order: Tensor) -> Any:
+    """Let other particles `[P]` go on in each one's place, in a model's state."""
+    if isinstance(state, Tensor):
+        return state[order]
+    parts = [_reorder(part, order) if isinstance(part, Tensor | tuple) else part for part in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+
+
+def _typical(observation: Tensor) -> Tensor:
+    """Return one observation `[R, O]` for those of all particles `[P, R, O]`."""
+    return observation.mean(0) if observation.is_floating_point() else observation[0]
+
+
+def _worth(rollout: Rollout, objective: Objective, count: int) -> tuple[Tensor, Tensor]:
+    """Return values and excess costs `[N, K]` over the particles."""
+    total = rollout.total
+    if objective.worst_case:
+        # `amin` propagates NaN, and -inf is the worst anyway; +inf must not hide behind other particles.
+        value = torch.where(total.isposinf().any(0), torch.nan, total.amin(0))
+    elif objective.risk:
+        spread, value = torch.std_mean(total, 0, correction=0)
+        value = value - objective.risk * spread
+    else:
+        value = total.mean(0)
+    excess = torch.zeros_like(value) if rollout.excess is None else rollout.excess.mean(0)
+    return value.view(-1, count), excess.view(-1, count)
+
+
+def _rank(value: Tensor, excess: Tensor | None) -> Returns:
+    """Rank by value `[N, K]`, but what exceeds the cost limit behind all that does not, by how far it exceeds it."""
+    if excess is None:
+        return Returns(value, value, torch.ones_like(value, dtype=torch.bool))
+    feasible = excess <= 0
+    finite = value.isfinite()
+    floor = torch.where(finite, value, torch.inf).amin(1, keepdim=True)
+    behind = floor - (1.0 + floor.abs()) * (1.0 + excess)
+    rank = torch.where(feasible, value, torch.where(finite, behind, -torch.inf))
+    return Returns(value, rank, feasible)
+
+
+def _raise_hopeless(
+    model: WorldModel, observation: Tensor, actions: Tensor, objective: Objective, draws: Draws
+) -> None:
+    count = actions.shape[1]
+    for steps in range(1, actions.shape[2] + 1):
+        part, _ = _worth(_roll_out(model, observation, actions[:, :, :steps], objective, draws), objective, count)
+        if not bool(torch.isfinite(part).any(1).all()):
+            break
+    raise PlanningError(
+        f"{type(model).__name__} predicts no finite return for any of {count} candidates; "
+        f"first at step {steps} of {actions.shape[2]}"
+    )
