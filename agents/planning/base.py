@@ -91,7 +91,14 @@ class Planner(ABC):
         return self.code.decode(vector)
 
     def evaluate(
-        self, model: WorldModel, observation: Tensor, vectors: Tensor, draws: Draws, last: Tensor | None = None
+        self,
+        model: WorldModel,
+        observation: Tensor,
+        vectors: Tensor,
+        draws: Draws,
+        last: Tensor | None = None,
+        *,
+        strict: bool = True,
     ) -> Returns:
         """Return what the candidates `[N, K, H, U]` are worth; see `evaluate`.
 
@@ -101,9 +108,10 @@ class Planner(ABC):
             vectors: The candidates.
             draws: The decision's random numbers.
             last: The vectors `[N, U]` of the actions before, NaN where there are none; None if nowhere.
+            strict: Whether to raise if no candidate of some row has a finite value.
         """
         penalty = self._changes(vectors, last) if self.smoothness else None
-        return evaluate(model, observation, self.to_environment(vectors), self.objective, draws, penalty)
+        return evaluate(model, observation, self.to_environment(vectors), self.objective, draws, penalty, strict=strict)
 
     def _changes(self, vectors: Tensor, last: Tensor | None) -> Tensor:
         """Return the penalty `[N, K]` on changes of action."""

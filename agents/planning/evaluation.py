@@ -102,11 +102,25 @@ class Draws(NamedTuple):
 
 
 class Returns(NamedTuple):
-    """What candidates are worth; everything else being equal, one is better if its rank is higher."""
+    """What the K candidates of N rows are worth."""
 
     value: Tensor  # [N, K] objective: the predicted return, less penalties; -inf where it is not finite
-    rank: Tensor  # [N, K] the same, but below all feasible candidates' of the row where a candidate is infeasible
-    feasible: Tensor  # [N, K] bool, whether the cost limit is kept
+    excess: Tensor | None = None  # [N, K] how far the cost limit is exceeded; 0 if it is kept; None if there is none
+
+    @property
+    def feasible(self) -> Tensor:
+        """Which candidates keep the cost limit, `[N, K]`."""
+        return torch.ones_like(self.value, dtype=torch.bool) if self.excess is None else self.excess <= 0
+
+    @property
+    def rank(self) -> Tensor:
+        """What to maximise, `[N, K]`: the value; of infeasible candidates something below all values of the row."""
+        if self.excess is None:
+            return self.value
+        finite = self.value.isfinite()
+        floor = torch.where(finite, self.value, torch.inf).amin(1, keepdim=True)
+        behind = floor - (1.0 + floor.abs()) * (1.0 + self.excess)
+        return torch.where(self.feasible, self.value, torch.where(finite, behind, -torch.inf))
 
 
 class Rollout(NamedTuple):
@@ -124,6 +138,8 @@ def evaluate(
     objective: Objective | None = None,
     draws: Draws | None = None,
     penalty: Tensor | None = None,
+    *,
+    strict: bool = True,
 ) -> Returns:
     """Roll candidate action sequences through a model and return what they are worth.
 
@@ -137,6 +153,7 @@ def evaluate(
         objective: What counts; by default the return.
         draws: The decision's random numbers; by default there are none.
         penalty: What to subtract from each candidate's value, `[N, K]`.
+        strict: Whether to raise if no candidate of some row has a finite value.
 
     Raises:
         PlanningError: No candidate of some row has a finite value; names the model and the first bad step.
@@ -153,9 +170,9 @@ def evaluate(
     if penalty is not None:
         value = value - penalty
     finite = torch.isfinite(value)
-    if not bool(finite.any(1).all()):
+    if strict and not bool(finite.any(1).all()):
         _raise_hopeless(model, observation, actions, objective, draws)
-    return _rank(torch.where(finite, value, -torch.inf), excess)
+    return Returns(torch.where(finite, value, -torch.inf), excess)
 
 
 def imagine(model: WorldModel, observation: Tensor, actions: Tensor, objective: Objective, draws: Draws) -> Tensor:
@@ -265,18 +282,6 @@ def _worth(rollout: Rollout, objective: Objective, count: int) -> tuple[Tensor, 
         value = total.mean(0)
     excess = torch.zeros_like(value) if rollout.excess is None else rollout.excess.mean(0)
     return value.view(-1, count), excess.view(-1, count)
-
-
-def _rank(value: Tensor, excess: Tensor | None) -> Returns:
-    """Rank by value `[N, K]`, but what exceeds the cost limit behind all that does not, by how far it exceeds it."""
-    if excess is None:
-        return Returns(value, value, torch.ones_like(value, dtype=torch.bool))
-    feasible = excess <= 0
-    finite = value.isfinite()
-    floor = torch.where(finite, value, torch.inf).amin(1, keepdim=True)
-    behind = floor - (1.0 + floor.abs()) * (1.0 + excess)
-    rank = torch.where(feasible, value, torch.where(finite, behind, -torch.inf))
-    return Returns(value, rank, feasible)
 
 
 def _raise_hopeless(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from gymnasium import spaces
 from torch import Tensor
+from torch.nn import functional
 
 from mbrl_gym.models.base import WorldModel
 
@@ -122,12 +123,17 @@ class ShootingPlanner(Planner):
         for some in candidates.split(-(-count // SLICES), 1):
             if parts and not stopwatch.allows_another():
                 break
-            parts.append(self.evaluate(model, observation, some, draws, last))
+            parts.append(self.evaluate(model, observation, some, draws, last, strict=False))
             stopwatch.lap()
-        missing = count - sum(part.value.shape[1] for part in parts)
-        nothing = torch.full((len(candidates), missing), -torch.inf, device=candidates.device)
-        parts.append(Returns(nothing, nothing, torch.zeros_like(nothing, dtype=torch.bool)))
-        return Returns(*(torch.cat(columns, 1) for columns in zip(*parts, strict=True)))
+        value = torch.cat([part.value for part in parts], 1)
+        if not bool(value.isfinite().any(1).all()):
+            self.evaluate(model, observation, candidates[:, : value.shape[1]], draws, last)  # raises
+        missing = (0, count - value.shape[1])
+        value = functional.pad(value, missing, value=-torch.inf)
+        if parts[0].excess is None:
+            return Returns(value)
+        excess = torch.cat([part.excess for part in parts if part.excess is not None], 1)
+        return Returns(value, functional.pad(excess, missing, value=torch.inf))
 
     def _start(self, observation: Tensor, previous: Plan | None) -> tuple[Search, Tensor, Tensor | None]:
         """Shift the last plans by one step, and start from the centre where there are none.
@@ -261,9 +267,10 @@ class CEM(ShootingPlanner):
         return search._replace(mean=self.code.blur(search.mean, self.deviation), deviation=deviation), warm, last
 
     def _update(self, search: Search, candidates: Tensor, returns: Returns) -> Search:
-        mean, deviation = refit(candidates, returns.rank, self.elites, search.mean, search.deviation)
+        rank = returns.rank
+        mean, deviation = refit(candidates, rank, self.elites, search.mean, search.deviation)
         keep = self.momentum
-        order = returns.rank.topk(self.kept, dim=1).indices
+        order = rank.topk(self.kept, dim=1).indices
         best = order[:, :1]
         return Search(
             mean=self.code.blur(keep * search.mean + (1 - keep) * mean, self.min_deviation),
