@@ -10,18 +10,22 @@ if TYPE_CHECKING:
     from .collect import random_transitions
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
     from .mpc import MPC, PETS
-    from .planning import CEM, ICEM, PLANNERS, Plan, Planner, RandomShooting
+    from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
+    from .values import value_of
     from .vec_env import as_sb3_vec_env
 
 __all__ = [
     "CEM",
     "ICEM",
     "MPC",
+    "MPPI",
     "PETS",
     "PLANNERS",
     "EvaluateModelCallback",
+    "Exhaustive",
     "Exploitation",
     "ExploitationCallback",
+    "Gradient",
     "Plan",
     "Planner",
     "RandomShooting",
@@ -29,6 +33,7 @@ __all__ = [
     "as_sb3_vec_env",
     "measure_exploitation",
     "random_transitions",
+    "value_of",
 ]
 
 _MODULES = {
@@ -36,7 +41,8 @@ _MODULES = {
     "collect": ("random_transitions",),
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
     "mpc": ("MPC", "PETS"),
-    "planning": ("CEM", "ICEM", "PLANNERS", "Plan", "Planner", "RandomShooting"),
+    "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
+    "values": ("value_of",),
     "vec_env": ("as_sb3_vec_env",),
 }
 

@@ -2,129 +2,77 @@
 
 from __future__ import annotations
 
+import collections
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
-from stable_baselines3.common.vec_env import VecNormalize
-from torch import Tensor
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
-from mbrl_gym.models import LEARNED_MODELS, ExactModel, WorldModel, exact_dynamics
+from mbrl_gym.models import LEARNED_MODELS, ExactModel, LearnedModel, TabularModel, WorldModel, exact_dynamics
 from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn, check_action_space, check_observation_space
+from mbrl_gym.models.spaces import event_shape, leaves
 from mbrl_gym.wrappers import Decision
 
 from .base import ModelBasedAgent, derived_seed
+from .construction import build
+from .exploration import Exploration
+from .planner_policy import PlannerPolicy
 from .planning import PLANNERS, Plan, Planner
-from .planning.evaluation import imagine
+from .planning.evaluation import CostFn, ValueFn, imagine
 from .replay import transitions
 
-EXPLORATION_MEMORY = 0.85  # coefficient of the exploration noise
+MODELS: dict[str, type[LearnedModel | TabularModel]] = {**LEARNED_MODELS, "tabular": TabularModel}
+DECISIONS = 1000  # the latest ones, whose times are kept
 
 __all__ = ["MPC", "PETS", "PlannerPolicy"]
-
-
-class PlannerPolicy(BasePolicy):
-    """A policy that plans with a world model; its recurrent state is the last `Plan`.
-
-    Args:
-        observation_space: Flat `Box`.
-        action_space: What the planner takes.
-        lr_schedule: Not used; part of Stable-Baselines3's signature.
-        world_model: Predicts the consequences of actions.
-        planner: Searches for the best plan.
-        seed: Seeds the planner's random numbers.
-    """
-
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        lr_schedule: Schedule,
-        *,
-        world_model: WorldModel,
-        planner: Planner,
-        seed: int,
-    ) -> None:
-        super().__init__(observation_space, action_space)
-        self.world_model, self.planner = world_model, planner
-        self.seed_planning(seed)
-
-    def seed_planning(self, seed: int) -> None:
-        """Seed the planner's random numbers."""
-        self.seed = seed
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def plan(self, observation: Tensor, previous: Plan | None = None, deterministic: bool = False) -> Plan:
-        """Plan for the observations `[N, O]`.
-
-        Args:
-            observation: Where to start.
-            previous: The last plans for the same rows.
-            deterministic: Draw from a fresh generator, so that the call neither disturbs training nor depends on
-                earlier calls; otherwise from this policy's own one.
-        """
-        generator = torch.Generator().manual_seed(self.seed) if deterministic else self.generator
-        return self.planner.plan(self.world_model, observation, previous, generator)
-
-    def predict(
-        self,
-        observation: np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]],
-        state: tuple[np.ndarray[Any, Any], ...] | None = None,
-        episode_start: np.ndarray[Any, Any] | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
-        """Return the first actions of new plans, and the plans.
-
-        Args:
-            observation: `[N, O]` or `[O]`.
-            state: The plans that the last call returned, or None.
-            episode_start: `[N]` bool; plans of rows where an episode starts are dropped.
-            deterministic: See `plan`.
-        """
-        self.set_training_mode(False)
-        tensor, vectorized = self.obs_to_tensor(observation)
-        previous = None if state is None else Plan(*(torch.as_tensor(part, device=self.device) for part in state))
-        if previous is not None and episode_start is not None:
-            started = torch.as_tensor(np.asarray(episode_start, np.bool_), device=self.device)
-            previous = previous._replace(warm=previous.warm & ~started)
-        plan = self.plan(tensor, previous, deterministic)  # type: ignore[arg-type]
-        arrays = Plan(*(part.cpu().numpy() for part in plan))
-        action = arrays.actions[:, 0].astype(self.action_space.dtype)
-        return (action if vectorized else action[0]), arrays
-
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        return self.plan(observation, None, deterministic).actions[:, 0]  # type: ignore[arg-type]
 
 
 class MPC(ModelBasedAgent):
     """Model-predictive control: learn a world model, plan with it, act, and repeat.
 
     The first `learning_starts` steps are random; from then on every action is the first one of a new plan, and the
-    model is fitted to all transitions every `train_freq` steps.
+    model is fitted to all transitions every `train_freq` steps. Observations may be flat Box, Discrete, MultiDiscrete,
+    or Dict of these; actions flat, bounded Box, Discrete or MultiDiscrete. While it learns, the agent logs the median
+    and the 99th percentile of the time that a decision takes (`time/decision_ms_p50`, `time/decision_ms_p99`).
 
     Args:
-        policy: The planner: "iCEM", "CEM" or "RandomShooting".
+        policy: The planner: a name in `PLANNERS` ("iCEM", "CEM", "RandomShooting", "MPPI", ...), or a `Planner`.
         env: Environment, its id, or a `VecEnv`.
-        model: "ensemble", "mlp", "linear" or "gp" (learned), "exact" (the task's own equations), or a `WorldModel`.
+        model: "ensemble", "mlp", "linear", "gp" or "tabular" (learned; the last for choices only), "exact" (the task's
+            own equations), or a `WorldModel`.
         model_kwargs: Settings of the learned model.
-        planner_kwargs: Settings of the planner.
+        planner_kwargs: Settings of the planner and of its `Objective`: horizon, population, risk, discount, ...
         dynamics: "learned", "exact" (the task's own, without its noise), or a function of tensors
-            (observation `[..., O]`, action `[..., A]`) -> next observation `[..., O]`.
+            (observation `[..., O]`, action `[..., A]`) -> next observation `[..., O]`. In this and the next functions
+            Dict observations are joined to one row, in the order of `gymnasium.spaces.flatten`; choices are integers.
         reward: "learned", "exact" (the task's published reward), or a function of tensors
             (observation `[..., O]`, action `[..., A]`, next observation) -> reward `[...]`.
         termination: "learned", "exact", or a function: next observation `[..., O]` -> bool `[...]`.
+        cost: Safety cost that plans must keep at or below `cost_limit` in every step: a function of tensors,
+            next observation `[..., O]` -> cost `[...]`, or "exact" (the task's published one, as
+            `mbrl/DroneObstacles-v0` has it); None for no limit.
+        cost_limit: The limit, in the cost's units.
+        value: Return to expect beyond the horizon: a function of tensors, observation `[..., O]` -> return `[...]`, or
+            an algorithm of Stable-Baselines3 with a critic. Its discount should be the planner's
+            (`planner_kwargs={"discount": 0.99}`).
+        time_budget_ms: Time for a decision [ms], in which the planner returns the best plan that it finds. Runs are
+            then not repeatable.
         learning_starts: Random steps before the first fit.
         train_freq: Steps of each environment between fits.
         buffer_size: Transitions that are remembered.
-        exploration: Standard deviation of the noise added to actions while learning, relative to half the action
-            range. The noise is a first-order autoregressive process with coefficient 0.85, since slow noise reaches
-            more states. `predict` is free of it.
+        exploration: How much actions are disturbed while learning. Box: standard deviation of the noise added to them,
+            relative to half the action range, from a first-order autoregressive process with coefficient 0.85, since
+            slow noise reaches more states. Discrete and MultiDiscrete: share of steps, in [0, 1], in which a random
+            action is taken, which is repeated for 6.7 steps on average. `predict` is free of it.
         stats_window_size: Episodes over which the logger averages.
         tensorboard_log: Folder for TensorBoard.
         monitor_wrapper: Whether to wrap the environment in a `Monitor`.
@@ -141,7 +89,7 @@ class MPC(ModelBasedAgent):
 
     def __init__(
         self,
-        policy: str,
+        policy: str | Planner,
         env: GymEnv | str | None,
         *,
         model: str | WorldModel = "ensemble",
@@ -150,6 +98,10 @@ class MPC(ModelBasedAgent):
         dynamics: str | DynamicsFn = "learned",
         reward: str | RewardFn = "learned",
         termination: str | TerminationFn = "learned",
+        cost: str | CostFn | None = None,
+        cost_limit: float = 0.0,
+        value: ValueFn | BaseAlgorithm | None = None,
+        time_budget_ms: float | None = None,
         learning_starts: int = 100,
         train_freq: int = 50,
         buffer_size: int = 100_000,
@@ -162,17 +114,17 @@ class MPC(ModelBasedAgent):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        if policy not in PLANNERS:
-            raise InvalidSettingError(f"the planner must be one of {', '.join(PLANNERS)}, but {policy!r} was given")
-        if not isinstance(model, WorldModel) and model not in (*LEARNED_MODELS, "exact"):
+        _check_choice("the planner", policy, PLANNERS, Planner, "a Planner")
+        _check_choice("model", model, (*MODELS, "exact"), WorldModel, "a WorldModel")
+        for name, given in (("dynamics", dynamics), ("reward", reward), ("termination", termination)):
+            if not callable(given) and given not in ("learned", "exact"):
+                raise InvalidSettingError(f'{name} must be "learned", "exact" or a function, but {given!r} was given')
+        if not callable(cost) and cost not in ("exact", None):
+            raise InvalidSettingError(f'cost must be "exact", a function or None, but {cost!r} was given')
+        if not callable(value) and not isinstance(value, BaseAlgorithm | None):
             raise InvalidSettingError(
-                f"model must be one of {', '.join(LEARNED_MODELS)}, exact, or a WorldModel, but {model!r} was given"
+                f"value must be a function, an algorithm of Stable-Baselines3 or None, but {value!r} was given"
             )
-        for name, value in (("dynamics", dynamics), ("reward", reward), ("termination", termination)):
-            if not callable(value) and value not in ("learned", "exact"):
-                raise InvalidSettingError(f'{name} must be "learned", "exact" or a function, but {value!r} was given')
-        if exploration < 0:
-            raise InvalidSettingError(f"exploration must be at least 0, but {exploration} was given")
         if learning_starts < 2:
             raise InvalidSettingError(f"learning_starts must be at least 2, but {learning_starts} was given")
         self.arguments = {
@@ -183,6 +135,10 @@ class MPC(ModelBasedAgent):
             "dynamics": dynamics,
             "reward": reward,
             "termination": termination,
+            "cost": cost,
+            "cost_limit": cost_limit,
+            "value": value,
+            "time_budget_ms": time_budget_ms,
             "learning_starts": learning_starts,
             "train_freq": train_freq,
             "buffer_size": buffer_size,
@@ -193,9 +149,8 @@ class MPC(ModelBasedAgent):
             "verbose": verbose,
             "seed": seed,
         }
-        self.exploration = exploration
+        self.decision_times_ms: collections.deque[float] = collections.deque(maxlen=DECISIONS)
         self._plan: tuple[np.ndarray[Any, Any], ...] | None = None
-        self._noise: np.ndarray[Any, Any] | None = None  # [n_envs, A] state of the exploration noise
         super().__init__(
             PlannerPolicy,
             env,  # type: ignore[arg-type]  # None is for load, as in Stable-Baselines3's own algorithms
@@ -212,15 +167,8 @@ class MPC(ModelBasedAgent):
             seed=seed,
             sde_support=False,
         )
-        if self.env is not None:
-            if not isinstance(check_observation_space(self.observation_space), spaces.Box):
-                raise UnsupportedSpaceError(
-                    f"planners take flat Box observations, but the observation space is {self.observation_space}; "
-                    "gymnasium.wrappers.FlattenObservation turns Dict, Tuple and Discrete observations into one"
-                )
-            check_action_space(self.action_space)
-            if self._vec_normalize_env is not None or isinstance(self.env, VecNormalize):
-                raise InvalidSettingError("world models normalise inside: leave out VecNormalize")
+        if self._vec_normalize_env is not None or isinstance(self.env, VecNormalize):
+            raise InvalidSettingError("world models normalise inside: leave out VecNormalize")
         if _init_setup_model:
             self._setup_model()
 
@@ -235,15 +183,15 @@ class MPC(ModelBasedAgent):
         return self.policy.planner
 
     @torch.inference_mode()
-    def decide(self, observation: np.ndarray[Any, Any], state: Any = None, episode_start: Any = None) -> Decision:
+    def decide(self, observation: Any, state: Any = None, episode_start: Any = None) -> Decision:
         """Decide as `predict(..., deterministic=True)` does, and tell what the model expects of the plan.
 
-        `plans` are means over particles: of the plan, then of the elites that the planner keeps for its next search.
-        `particles` are those that the planner averages over: members of an ensemble, or samples. Observations after a
-        predicted termination are NaN.
+        `plans` are means over particles (of integer observations, the first particle's): of the plan, then of the
+        elites that the planner keeps for its next search. `particles` are those that the planner averages over: members
+        of an ensemble, or samples. Observations after a predicted termination are NaN.
 
         Args:
-            observation: One observation `[O]`.
+            observation: One observation, as the environment gives it.
             state: The plan of the last decision.
             episode_start: `[1]` bool.
         """
@@ -251,20 +199,81 @@ class MPC(ModelBasedAgent):
         assert isinstance(plan, Plan)
         elites = self.planner.to_environment(torch.as_tensor(plan.elites[0]))
         actions = torch.cat((torch.as_tensor(plan.actions), elites)).to(self.device)
-        start, objective = torch.as_tensor(observation, device=self.device), self.planner.objective
-        generator = torch.Generator().manual_seed(self.policy.seed)
+        start, objective = self.policy.rows(observation)[0][0], self.planner.objective
+        generator = self.policy.generator_of(int(plan.age[0]))
         draws = objective.draw(self.world_model, self.planner.horizon, generator, self.device)
         paths = imagine(self.world_model, start, actions, objective, draws).cpu().numpy()
-        return Decision(action, plan, paths.mean(0), paths[:, 0] if len(paths) > 1 else None)
+        expected = paths[0] if self.world_model.encode_observation.chooses else paths.mean(0)
+        return Decision(action, plan, expected, paths[:, 0] if len(paths) > 1 else None)
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """Wrap an environment, or refuse its spaces by name before Stable-Baselines3 does."""
+        space = check_observation_space(env.observation_space)
+        nested = isinstance(space, spaces.Dict) and any(len(path) > 1 for path, _ in leaves(space))
+        if isinstance(space, spaces.Tuple) or nested:
+            raise UnsupportedSpaceError(
+                "Stable-Baselines3 takes neither Tuple observations nor Dict ones in others, but the observation space "
+                f"is {space}: gymnasium.wrappers.FlattenObservation makes a flat Box of it"
+            )
+        check_action_space(env.action_space)
+        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
-        planner = PLANNERS[self.arguments["policy"]]
+        self._exploration = Exploration(self.action_space, self.arguments["exploration"])
         self.policy_kwargs = {
             "world_model": self._make_model(),
-            "planner": planner(self.action_space, **(self.arguments["planner_kwargs"] or {})),
+            "planner": self._make_planner(),
             "seed": derived_seed(self.seed, "planning"),
         }
         super()._setup_model()
+
+    def _make_planner(self) -> Planner:
+        planner, settings = self.arguments["policy"], dict(self.arguments["planner_kwargs"] or {})
+        own = {"cost": self._cost(), "value": self._value(), "time_budget_ms": self.arguments["time_budget_ms"]}
+        own = {name: given for name, given in own.items() if given is not None}
+        if self.arguments["cost_limit"]:
+            own["cost_limit"] = self.arguments["cost_limit"]
+        twice = own.keys() & settings.keys()
+        if twice:
+            raise InvalidSettingError(
+                f"planner_kwargs repeats the arguments {', '.join(sorted(twice))}: give them once"
+            )
+        settings |= own
+        if "cost_limit" in settings and "cost" not in settings:
+            raise InvalidSettingError(
+                f'cost_limit={settings["cost_limit"]} limits nothing: give cost, a function or "exact"'
+            )
+        if not isinstance(planner, Planner):
+            return build(PLANNERS[planner], "planner_kwargs", self.action_space, settings=settings)
+        if settings:
+            raise InvalidSettingError(f"a Planner has its settings: give it {', '.join(settings)}, not the agent")
+        if planner.action_space != self.action_space:
+            raise InvalidSettingError(
+                f"the planner was made for actions {planner.action_space}, but the environment's are "
+                f"{self.action_space}"
+            )
+        return planner
+
+    def _cost(self) -> CostFn | None:
+        given = self.arguments["cost"]
+        if given != "exact":
+            return given
+        task = self._task('cost="exact"')
+        if not hasattr(task, "cost"):
+            raise InvalidSettingError(
+                f'cost="exact" needs a task that publishes its safety cost, as that of mbrl/DroneObstacles-v0, but '
+                f"{type(task).__name__} has none: give a function of next observations"
+            )
+        return task.cost
+
+    def _value(self) -> ValueFn | None:
+        given = self.arguments["value"]
+        if not isinstance(given, BaseAlgorithm):
+            return given
+        from .values import value_of
+
+        return value_of(given)
 
     def _make_model(self) -> WorldModel:
         model = self.arguments["model"]
@@ -279,15 +288,21 @@ class MPC(ModelBasedAgent):
         if model == "exact":
             return ExactModel(self._task('model="exact"'), **given)
         if isinstance(model, WorldModel):
+            self._check_shapes(model)
             for name, function in given.items():
                 setattr(model, name, function)
             return model
-        return LEARNED_MODELS[model](
-            self.observation_space,
-            self.action_space,
-            **given,
-            **{"seed": derived_seed(self.seed, "model"), **(self.arguments["model_kwargs"] or {})},
-        )
+        kind = MODELS[model]
+        settings = {"seed": derived_seed(self.seed, "model")} if issubclass(kind, LearnedModel) else {}
+        settings |= self.arguments["model_kwargs"] or {}
+        return build(kind, "model_kwargs", self.observation_space, self.action_space, settings={**settings, **given})
+
+    def _check_shapes(self, model: WorldModel) -> None:
+        """Refuse a model of other rows than the environment's (their bounds do not matter)."""
+        for name in ("observation_space", "action_space"):
+            mine, its = getattr(self, name), getattr(model, name)
+            if event_shape(mine) != event_shape(its):
+                raise InvalidSettingError(f"the environment's {name} is {mine}, but the model's is {its}")
 
     def _function(self, argument: str, of_task: Callable[[Any], Any]) -> Any:
         """Return the function that replaces a learned part of the model, or None."""
@@ -299,27 +314,34 @@ class MPC(ModelBasedAgent):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        if self.num_timesteps < learning_starts:
-            action = np.array([self.action_space.sample() for _ in range(n_envs)])
-        else:
-            if not self.world_model.fitted:  # Stable-Baselines3 trains after a rollout only
-                self.train()
-            assert self._last_obs is not None
-            action, self._plan = self.policy.predict(self._last_obs, self._plan, self._last_episode_starts)
+        planned = self.num_timesteps >= learning_starts
+        action = self._planned_action() if planned else np.array([self.action_space.sample() for _ in range(n_envs)])
         if not isinstance(self.action_space, spaces.Box):
+            action = self._exploration(action, self.policy.generator) if planned else action
             return action, action
         scaled = self.policy.scale_action(action)
-        if self.exploration and self.num_timesteps >= learning_starts:
-            scaled = np.clip(scaled + self._exploration_noise(n_envs), -1, 1)
+        if planned and self._exploration.amount:
+            scaled = self._exploration(scaled, self.policy.generator)
             action = self.policy.unscale_action(scaled)
         return action, scaled
 
-    def _exploration_noise(self, n_envs: int) -> np.ndarray[Any, Any]:
-        """Advance the exploration noise `[n_envs, A]` of the scaled actions."""
-        white = torch.randn((n_envs, *self.action_space.shape), generator=self.policy.generator).numpy()  # type: ignore[misc]
-        before = white if self._noise is None else self._noise
-        self._noise = EXPLORATION_MEMORY * before + (1 - EXPLORATION_MEMORY**2) ** 0.5 * white
-        return self.exploration * self._noise
+    def _planned_action(self) -> np.ndarray[Any, Any]:
+        """Return the first actions `[N, ...]` of plans for the environments' present observations."""
+        if not self.world_model.fitted:  # Stable-Baselines3 trains after a rollout only
+            self.train()
+        assert self._last_obs is not None
+        begin = time.perf_counter()
+        action, self._plan = self.policy.predict(self._last_obs, self._plan, self._last_episode_starts)
+        self.decision_times_ms.append(1000 * (time.perf_counter() - begin))
+        return action
+
+    def dump_logs(self) -> None:
+        """Write the log."""
+        if self.decision_times_ms:
+            for percentile in (50, 99):
+                took = float(np.percentile(self.decision_times_ms, percentile))
+                self.logger.record(f"time/decision_ms_p{percentile}", took)
+        super().dump_logs()
 
     def train(self, gradient_steps: int = 1, batch_size: int = 0) -> None:
         """Fit the model to all transitions (the arguments are Stable-Baselines3's and play no role)."""
@@ -352,7 +374,7 @@ class MPC(ModelBasedAgent):
             "planning_generator": self.policy.generator.get_state(),
             "model_generator": None if generator is None else generator.get_state(),
             "plan": self._plan,
-            "noise": self._noise,
+            "noise": self._exploration.state,
         }
 
     def _restore_extra_resume(self, state: dict[str, Any]) -> None:
@@ -360,23 +382,31 @@ class MPC(ModelBasedAgent):
         if self.world_model.generator is not None:
             self.world_model.generator.set_state(state["model_generator"])
         self._plan = None if state["plan"] is None else Plan(*state["plan"])
-        self._noise = state["noise"]
+        self._exploration.state = state["noise"]
+
+
+def _check_choice(name: str, given: Any, names: Any, kind: type, words: str) -> None:
+    if not isinstance(given, kind) and (not isinstance(given, str) or given not in names):
+        raise InvalidSettingError(f"{name} must be one of {', '.join(names)}, or {words}, but {given!r} was given")
 
 
 class PETS(MPC):
-    """PETS (Chua et al. 2018): MPC with CEM over a probabilistic ensemble under TS-infinity.
+    """PETS (Chua et al. 2018): MPC with CEM over a probabilistic ensemble under trajectory sampling.
 
     The same as `MPC` with the paper's settings as defaults: 20 particles that sample the model's noise, 400
-    candidates, 40 elites, 5 iterations, horizon 25, and a fit every `train_freq` steps.
+    candidates, 40 elites, 5 iterations, horizon 25, and a fit every `train_freq` steps. Particles stay with their
+    member of the ensemble (TS-infinity); `planner_kwargs={"propagation": "TS1"}` gives them another one at every step.
+    Discrete actions are searched by CEM over their probabilities.
     """
 
     def __init__(
         self,
-        policy: str = "CEM",
+        policy: str | Planner = "CEM",
         env: GymEnv | str | None = None,
         *,
         planner_kwargs: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        defaults = {"particles": 20, "noise": True, "horizon": 25}
-        super().__init__(policy, env, planner_kwargs={**defaults, **(planner_kwargs or {})}, **settings)
+        if not isinstance(policy, Planner):
+            planner_kwargs = {"particles": 20, "noise": True, "horizon": 25, **(planner_kwargs or {})}
+        super().__init__(policy, env, planner_kwargs=planner_kwargs, **settings)

@@ -10,9 +10,11 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 
 from mbrl_gym.models.base import Transitions
+from mbrl_gym.models.spaces import to_rows
 
 __all__ = ["buffer_state", "restore_buffer", "transitions"]
 
+Array = np.ndarray[Any, Any]
 ROWS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
@@ -23,40 +25,51 @@ def transitions(buffer: ReplayBuffer, policy: BasePolicy) -> Transitions:
     else:
         order = np.arange(buffer.pos)
 
-    def rows(stored: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return stored[order].reshape(len(order) * buffer.n_envs, *stored.shape[2:])
+    def rows(stored: Array, space: spaces.Space[Any] | None = None) -> Array:
+        shape = stored.shape[2:] if space is None else space.shape or ()  # Discrete values are stored as [1]
+        return stored[order].reshape(len(order) * buffer.n_envs, *shape)
 
-    action = rows(buffer.actions)
+    def observations(stored: Array | dict[str, Array]) -> Array:
+        space = policy.observation_space
+        if isinstance(space, spaces.Dict):
+            return to_rows(space, {name: rows(stored[name], part) for name, part in space.items()})
+        return to_rows(space, rows(stored, space))  # type: ignore[arg-type]
+
+    before, after = observations(buffer.observations), observations(buffer.next_observations)
+    action = rows(buffer.actions, policy.action_space)
     if isinstance(policy.action_space, spaces.Box):
         action = policy.unscale_action(action)  # stored in [-1, 1]
-    else:
-        action = action.reshape(-1)
     done, timeout = rows(buffer.dones).astype(bool), rows(buffer.timeouts).astype(bool)
-    starts = _starts(buffer, order)
+    starts = _starts(before, after, done, buffer.n_envs)
     episode = np.cumsum(starts, axis=0) * buffer.n_envs + np.arange(buffer.n_envs)
     return Transitions(
-        observation=rows(buffer.observations),
+        observation=before,
         action=action,
         reward=rows(buffer.rewards),
-        next_observation=rows(buffer.next_observations),
+        next_observation=after,
         terminated=done & ~timeout,
         truncated=timeout,
         episode=episode.reshape(-1),
     )
 
 
-def _starts(buffer: ReplayBuffer, order: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _starts(before: Array, after: Array, done: Array, n_envs: int) -> Array:
     """Return whether each step `[steps, envs]` is an episode's first; a reset in the middle of one counts, too."""
-    before, after = buffer.observations[order], buffer.next_observations[order]
-    jumps = (before[1:] != after[:-1]).reshape(len(order) - 1, buffer.n_envs, -1).any(-1)
-    ended = buffer.dones[order].astype(bool)
+    jumps = (before[n_envs:] != after[:-n_envs]).reshape(-1, n_envs, int(np.prod(before.shape[1:]))).any(-1)
+    ended = done.reshape(-1, n_envs)
     return np.concatenate([np.ones_like(ended[:1]), ended[:-1] | jumps])
 
 
 def buffer_state(buffer: ReplayBuffer) -> dict[str, Any]:
-    """Return the filled rows and the position, as arrays."""
+    """Return the filled rows and the position, as arrays (or dicts of such)."""
     count = buffer.buffer_size if buffer.full else buffer.pos
-    arrays = {name: getattr(buffer, name)[:count].copy() for name in ROWS}
+    arrays: dict[str, Any] = {}
+    for name in ROWS:
+        stored: Any = getattr(buffer, name)
+        if isinstance(stored, dict):
+            arrays[name] = {part: array[:count].copy() for part, array in stored.items()}
+        else:
+            arrays[name] = stored[:count].copy()
     return {"pos": buffer.pos, "full": buffer.full, **arrays}
 
 
@@ -64,5 +77,10 @@ def restore_buffer(buffer: ReplayBuffer, state: dict[str, Any]) -> None:
     """Put rows that `buffer_state` returned into an equal buffer."""
     count = len(state["rewards"])
     for name in ROWS:
-        getattr(buffer, name)[:count] = state[name]
+        stored: Any = getattr(buffer, name)
+        if isinstance(stored, dict):
+            for part, array in stored.items():
+                array[:count] = state[name][part]
+        else:
+            stored[:count] = state[name]
     buffer.pos, buffer.full = state["pos"], state["full"]

@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 import mbrl_gym
 from mbrl_gym.errors import DamagedFileError, InvalidSettingError, UnsupportedSpaceError
 from mbrl_gym.models.saved import read_archive
+from mbrl_gym.models.spaces import check_action_space, check_observation_space, leaves
 
 from ..mpc import MPC, PETS
 
@@ -51,8 +52,8 @@ class AgentKind:
 
 
 AGENTS = {
-    "mpc": AgentKind(MPC, "iCEM", (spaces.Box,), 0.03),
-    "pets": AgentKind(PETS, "CEM", (spaces.Box,), 0.3),
+    "mpc": AgentKind(MPC, "iCEM", (spaces.Box, spaces.Discrete, spaces.MultiDiscrete), 0.03),
+    "pets": AgentKind(PETS, "CEM", (spaces.Box, spaces.Discrete, spaces.MultiDiscrete), 0.3),
     "ppo": AgentKind(PPO, "MlpPolicy", (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary), 0.001),
     "sac": AgentKind(SAC, "MlpPolicy", (spaces.Box,), 0.015),
     "td3": AgentKind(TD3, "MlpPolicy", (spaces.Box,), 0.01),
@@ -65,6 +66,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "mbrl/Drift-v0": {"learning_starts": 25, "train_freq": 25, "planner_kwargs": {"horizon": 3}},
         "mbrl/Arm-v0": {"exploration": 0.9, "model_kwargs": {"max_epochs": 300, "patience": 25}},
         "mbrl/Drone-v0": {"learning_starts": 50, "planner_kwargs": {"horizon": 20}},
+        "CartPole-v1": {"learning_starts": 50},
     },
     "pets": {
         "mbrl/Drift-v0": {"learning_starts": 25, "train_freq": 25, "planner_kwargs": {"horizon": 3}},
@@ -155,13 +157,23 @@ def brief(space: Space) -> str:
 
 def _fits(name: str, observations: Space, actions: Space) -> bool:
     kind = AGENTS[name]
+    if kind.plans:
+        return _can_be_planned(observations, actions)
     if not isinstance(actions, kind.actions) or not isinstance(observations, OBSERVATIONS):
         return False
     if isinstance(actions, spaces.Box) and not actions.is_bounded():
         return False
-    if kind.plans:
-        return isinstance(observations, spaces.Box) and len(observations.shape or ()) == len(actions.shape or ()) == 1
     return not isinstance(actions, spaces.Discrete) or actions.start == 0  # Stable-Baselines3 counts from 0
+
+
+def _can_be_planned(observations: Space, actions: Space) -> bool:
+    try:
+        check_observation_space(observations)
+        check_action_space(actions)
+    except UnsupportedSpaceError:
+        return False
+    nested = isinstance(observations, spaces.Dict) and any(len(path) > 1 for path, _ in leaves(observations))
+    return not (isinstance(observations, spaces.Tuple) or nested)  # which Stable-Baselines3 does not take
 
 
 def load_agent(path: str | Path, algorithm: str | None = None) -> BaseAlgorithm:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch.nn import functional
 
 from mbrl_gym.errors import UnsupportedSpaceError
 
-__all__ = ["ActionCode", "BoxCode", "ChoiceCode", "action_code", "coloured_noise"]
+__all__ = ["ActionCode", "BoxCode", "ChoiceCode", "action_code", "choice_code", "coloured_noise"]
 
 Generator = torch.Generator
 
@@ -62,13 +64,17 @@ class BoxCode(ActionCode):
     def __init__(self, space: spaces.Box) -> None:
         self.size = space.shape[0]
         low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in (space.low, space.high))
-        self._center = ((high + low) / 2).float()
-        self._half_range = ((high - low) / 2).float()
-        # Rounded inwards, so that no action leaves float64 bounds.
-        self._low, self._high = low.float(), high.float()
+        # Rounded inwards: no action leaves float64 bounds.
         inf = torch.tensor(torch.inf)
-        self._low = torch.where(self._low.double() < low, torch.nextafter(self._low, inf), self._low)
-        self._high = torch.where(self._high.double() > high, torch.nextafter(self._high, -inf), self._high)
+        least = torch.where(low.float().double() < low, torch.nextafter(low.float(), inf), low.float())
+        most = torch.where(high.float().double() > high, torch.nextafter(high.float(), -inf), high.float())
+        self._center = ((high + low) / 2).float().clamp(least, most)
+        half_range = torch.minimum(most - self._center, self._center - least).clamp_min(0.0)
+        # Rounding is monotonic: nothing between -1 and 1 leaves bounds that these do not leave.
+        for _ in range(2):
+            leaves = (self._center - half_range < least) | (self._center + half_range > most)
+            half_range = torch.where(leaves, torch.nextafter(half_range, torch.zeros(())), half_range)
+        self._half_range = half_range
 
     def centre(self) -> Tensor:
         """Return zeros."""
@@ -76,8 +82,6 @@ class BoxCode(ActionCode):
 
     def noise(self, count: int, horizon: int, colour: float, generator: Generator) -> Tensor:
         """Draw standard normal noise."""
-        if colour == 0:
-            return torch.randn((1, count, horizon, self.size), generator=generator, device=generator.device)
         return coloured_noise((count, self.size), horizon, colour, generator).mT[None]
 
     def sample(self, mean: Tensor, deviation: Tensor, noise: Tensor) -> Tensor:
@@ -99,9 +103,7 @@ class BoxCode(ActionCode):
 
     def decode(self, vector: Tensor) -> Tensor:
         """Scale from [-1, 1] to the space's bounds."""
-        device = vector.device
-        scaled = torch.addcmul(self._center.to(device), self._half_range.to(device), vector)
-        return torch.clamp(scaled, self._low.to(device), self._high.to(device))
+        return torch.addcmul(self._center.to(vector.device), self._half_range.to(vector.device), vector)
 
     def encode(self, action: Tensor) -> Tensor:
         """Scale from the space's bounds to [-1, 1]."""
@@ -122,8 +124,9 @@ class ChoiceCode(ActionCode):
         if isinstance(space, spaces.Discrete):
             self.counts, self.starts = [int(space.n)], [int(space.start)]
         else:
-            self.counts, self.starts = space.nvec.tolist(), space.start.tolist()
+            self.counts, self.starts = [int(n) for n in space.nvec], [int(start) for start in space.start]
         self.size = sum(self.counts)
+        self.choices = math.prod(self.counts)
 
     def centre(self) -> Tensor:
         """Return uniform probabilities."""
@@ -168,6 +171,13 @@ class ChoiceCode(ActionCode):
         return torch.cat(hot, -1).float()
 
 
+def choice_code(space: spaces.Space[Any]) -> ChoiceCode | None:
+    """Return the code of a Discrete or flat MultiDiscrete space, None for any other."""
+    if isinstance(space, spaces.Discrete) or (isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1):
+        return ChoiceCode(space)
+    return None
+
+
 def action_code(space: spaces.Space[Any], planner: str) -> ActionCode:
     """Return the code of an action space.
 
@@ -178,10 +188,9 @@ def action_code(space: spaces.Space[Any], planner: str) -> ActionCode:
     Raises:
         UnsupportedSpaceError: Anything but flat, bounded Box of floating point numbers, Discrete or flat MultiDiscrete.
     """
-    if isinstance(space, spaces.Discrete):
-        return ChoiceCode(space)
-    if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
-        return ChoiceCode(space)
+    choices = choice_code(space)
+    if choices is not None:
+        return choices
     floating = isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating)
     if not isinstance(space, spaces.Box) or not floating or len(space.shape) != 1:
         raise UnsupportedSpaceError(
@@ -197,23 +206,23 @@ def action_code(space: spaces.Space[Any], planner: str) -> ActionCode:
 
 
 def coloured_noise(shape: tuple[int, ...], length: int, colour: float, generator: torch.Generator) -> Tensor:
-    """Draw noise `[*shape, length]` with power spectrum 1 / f^colour and unit variance (Timmer and Koenig 1995)."""
-    if colour == 0 or length == 1:
-        return torch.randn((*shape, length), generator=generator, device=generator.device)
-    frequency = torch.fft.rfftfreq(length, device=generator.device)
+    """Draw noise `[*shape, length]` with power spectrum 1 / f^colour and unit variance (Timmer and Koenig 1995).
+
+    The numbers of a step lie together in memory, as roll-outs take them.
+    """
+    white = torch.randn((length, *shape), generator=generator, device=generator.device)
+    if colour != 0 and length > 1:
+        white = (_colouring(length, colour).to(white.device) @ white.flatten(1)).view_as(white)
+    return white.movedim(0, -1)
+
+
+@lru_cache(maxsize=16)
+def _colouring(length: int, colour: float) -> Tensor:
+    """Return the matrix `[H, H]` that colours white noise, the root of a circulant covariance of unit variance."""
+    frequency = np.fft.rfftfreq(length)
     frequency[0] = frequency[1]
-    scale = frequency ** (-colour / 2)
-    # The real parts at frequency 0 and (even lengths) at the Nyquist frequency carry the power of both parts.
-    white = torch.randn((2, *shape, len(scale)), generator=generator, device=generator.device)
-    real, imaginary = scale * white[0], scale * white[1]
-    real[..., 0] *= 2**0.5
-    imaginary[..., 0] = 0.0
-    power = scale.square()
-    doubled = 2 * power[1:].sum() + power[0]
-    if length % 2 == 0:
-        real[..., -1] *= 2**0.5
-        imaginary[..., -1] = 0.0
-        doubled = doubled - power[-1]
-    series = torch.fft.irfft(torch.complex(real, imaginary), n=length)
-    # irfft divides by `length`; the variance of one sample is 2 / length^2 times the two-sided power.
-    return series * (length / (2.0 * doubled).sqrt())
+    response = np.fft.irfft(frequency ** (-colour / 2), length)
+    response /= np.linalg.norm(response)
+    steps = np.arange(length)
+    with torch.inference_mode(False):
+        return torch.from_numpy(response[(steps[:, None] - steps) % length]).float()

@@ -18,6 +18,7 @@ from .evaluation import Draws, Objective, Returns, check, evaluate
 __all__ = ["Plan", "Planner"]
 
 SLICES = 8  # parts of a population between which a planner looks at the clock, if it has a time budget
+LEAST_ROWS = 512  # particles of candidates in such a part: fewer take hardly less time
 
 
 class Plan(NamedTuple):
@@ -33,6 +34,7 @@ class Plan(NamedTuple):
     elites: Any  # [N, M, H, U] the kept elites, best first
     warm: Any  # [N] bool, whether the row carries a plan: False where an episode starts
     feasible: Any  # [N] bool, whether the plan is expected to keep the cost limit; True where there is none
+    age: Any  # [N] integers, decisions of the row's episode before this one
 
 
 class Planner(ABC):
@@ -44,8 +46,8 @@ class Planner(ABC):
         smoothness: Penalty on changes of action: times the squared difference of successive search vectors (Box actions
             scaled to [-1, 1]), the last decision's action included. A change of a discrete choice counts 2.
         time_budget_ms: Time for a decision [ms]. The search ends when no further part of it would end in time, and the
-            best plan so far is returned; the first eighth of the first population is evaluated in any case. Plans then
-            depend on the machine.
+            best plan so far is returned; the first part of the first population (an eighth, but at least 512 particles
+            of candidates) is evaluated in any case. Plans then depend on the machine.
         **objective: Settings of `Objective`: particles, noise, propagation, discount, risk, worst_case, disagreement,
             cost, cost_limit, value.
 
@@ -140,6 +142,6 @@ class Stopwatch:
         now = time.perf_counter()
         self._longest, self._last = max(self._longest, now - self._last), now
 
-    def allows_another(self) -> bool:
-        """Return whether there is time for another part."""
-        return not self.limited or time.perf_counter() + self._longest <= self._end
+    def allows_another(self, parts: float = 1.0) -> bool:
+        """Return whether there is time for another part, or for some."""
+        return not self.limited or time.perf_counter() + parts * self._longest <= self._end

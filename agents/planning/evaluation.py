@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from mbrl_gym.errors import InvalidSettingError, PlanningError
-from mbrl_gym.models.base import WorldModel, draw
+from mbrl_gym.models.base import Prediction, WorldModel, draw
 from mbrl_gym.noise import Noise
 
 __all__ = ["CostFn", "Draws", "Objective", "Returns", "ValueFn", "check", "evaluate", "imagine"]
 
 ROWS_PER_CHUNK = 2560  # particles of candidates that go through a model at once
+REWARDS_AT_ONCE = 16384  # particles of candidates, over successive steps, whose rewards are computed at once
 PROPAGATIONS = ("TSinf", "TS1")
 
 CostFn = Callable[[Tensor], Tensor]
@@ -188,30 +189,72 @@ def imagine(model: WorldModel, observation: Tensor, actions: Tensor, objective: 
 def _roll_out(
     model: WorldModel, observation: Tensor, actions: Tensor, objective: Objective, draws: Draws, *, record: bool = False
 ) -> Rollout:
-    """Roll the candidates `[N, K, H, ...]` out from `[N, O]`: the only multi-step loop over a model."""
-    rows, count = actions.shape[:2]
+    """Roll the candidates `[N, K, H, ...]` out from `[N, O]`."""
+    count, horizon = actions.shape[1:3]
     particles = objective.particles_of(model)
-    before = observation.repeat_interleave(count, 0)
-    state = model.start(before, particles)
-    before = before.expand(particles, *before.shape)
+    # Step by step, so that each step's actions lie together.
+    actions = actions.movedim(2, 0).reshape(horizon, -1, *actions.shape[3:]).contiguous()
+    start = observation.repeat_interleave(count, 0)
+    before = start.expand(particles, *start.shape)
     tally = _Tally(objective, model.terminates)
     path = []
-    for t, action in enumerate(actions.reshape(rows * count, *actions.shape[2:]).transpose(0, 1).contiguous()):
+    predict = _steps_rewarded_in_blocks if model.reward_apart and draws.order is None else _steps
+    for t, prediction in enumerate(predict(model, model.start(start, particles), before, actions, draws)):
         if draws.order is not None:
-            state, before = _reorder(state, draws.order[t]), before[draws.order[t]]
+            before = before[draws.order[t]]
             tally.reorder(draws.order[t])
-        prediction = model.step(state, action, None if draws.noise is None else draws.noise[t])
         reward = prediction.reward
         if objective.disagreement:
-            reward = reward - objective.disagreement * model.uncertainty(_typical(before), action)
+            reward = reward - objective.disagreement * model.uncertainty(tally.typical(before), actions[t])
         if record:
             path.append(tally.while_alive(prediction.observation, torch.nan))
         tally.add(reward, prediction.observation, prediction.terminated)
-        state, before = prediction.state, prediction.observation
+        before = prediction.observation
     tally.bootstrap(before)
     assert tally.total is not None
     observations = torch.stack(path, 2) if record else None
     return Rollout(tally.total, tally.excess, observations)
+
+
+def _steps(model: WorldModel, state: Any, before: Tensor, actions: Tensor, draws: Draws) -> Iterator[Prediction]:
+    """Predict a step for each action `[R, ...]` of `[H, R, ...]`: the only multi-step loop over a model."""
+    for t, action in enumerate(actions.unbind(0)):
+        if draws.order is not None:
+            state = _reorder(state, draws.order[t])
+        prediction = model.step(state, action, None if draws.noise is None else draws.noise[t])
+        yield prediction
+        state = prediction.state
+
+
+def _steps_rewarded_in_blocks(
+    model: WorldModel, state: Any, before: Tensor, actions: Tensor, draws: Draws
+) -> Iterator[Prediction]:
+    """Predict as `_steps` does, but the rewards of several steps at once: a small batch costs as much as a large one.
+
+    Args:
+        model: A model whose reward is apart from its steps.
+        state: Its state.
+        before: Observations `[P, R, O]`.
+        actions: `[H, R, ...]`.
+        draws: Random numbers.
+    """
+    assert model.reward_fn is not None
+    particles, rows = before.shape[:2]
+    never = torch.zeros((), dtype=torch.bool, device=before.device).expand(particles, rows)
+    for first in range(0, len(actions), size := max(1, REWARDS_AT_ONCE // (particles * rows))):
+        block = actions[first : first + size]
+        steps, path = [], [before]
+        for t, action in enumerate(block.unbind(0), first):
+            steps.append(model.advance(state, action, None if draws.noise is None else draws.noise[t]))
+            state, before, _ = steps[-1]
+            path.append(before)
+        action = model.over_particles(block.flatten(0, 1), particles)
+        if len(steps) > 1:
+            observations = torch.cat(path, 1)
+            path = [observations[:, :-rows], observations[:, rows:]]
+        rewards = model.reward_fn(path[0], action, path[1])
+        for step, reward in zip(steps, rewards.split(rows, 1), strict=True):
+            yield Prediction(step[0], step[1], reward, never if step[2] is None else step[2])
 
 
 class _Tally:
@@ -249,6 +292,16 @@ class _Tally:
         alive = self._alive.view(*self._alive.shape, *[1] * (values.dim() - 2))
         return torch.where(alive, values, otherwise)
 
+    def typical(self, observation: Tensor) -> Tensor:
+        """Return one observation `[R, O]` for those `[P, R, O]` of the particles whose episode goes on."""
+        if not observation.is_floating_point():
+            rows = torch.arange(observation.shape[1], device=observation.device)
+            return observation[0 if self._alive is None else self._alive.int().argmax(0), rows]
+        if self._alive is None:
+            return observation.mean(0)
+        # What is predicted after an end means nothing, and may not be finite.
+        return self.while_alive(observation).sum(0) / self._alive.sum(0).clamp_min(1)[:, None]
+
     def reorder(self, order: Tensor) -> None:
         """Let other particles go on in each one's place."""
         self.total, self.excess, self._alive = (
@@ -262,11 +315,6 @@ def _reorder(state: Any, order: Tensor) -> Any:
         return state[order]
     parts = [_reorder(part, order) if isinstance(part, Tensor | tuple) else part for part in state]
     return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-
-
-def _typical(observation: Tensor) -> Tensor:
-    """Return one observation `[R, O]` for those of all particles `[P, R, O]`."""
-    return observation.mean(0) if observation.is_floating_point() else observation[0]
 
 
 def _worth(rollout: Rollout, objective: Objective, count: int) -> tuple[Tensor, Tensor]:
@@ -288,6 +336,7 @@ def _raise_hopeless(
     model: WorldModel, observation: Tensor, actions: Tensor, objective: Objective, draws: Draws
 ) -> None:
     count = actions.shape[1]
+    objective = replace(objective, value=None)  # if it is at fault, the last step is named
     for steps in range(1, actions.shape[2] + 1):
         part, _ = _worth(_roll_out(model, observation, actions[:, :, :steps], objective, draws), objective, count)
         if not bool(torch.isfinite(part).any(1).all()):

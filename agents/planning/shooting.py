@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mbrl_gym.models.base import WorldModel
 
-from .base import SLICES, Plan, Planner, Stopwatch
+from .base import LEAST_ROWS, SLICES, Plan, Planner, Stopwatch
 from .evaluation import Draws, Returns, check
 
 __all__ = ["CEM", "ICEM", "RandomShooting", "Search", "ShootingPlanner", "refit"]
@@ -44,6 +44,7 @@ class ShootingPlanner(Planner):
     """
 
     kept = 1  # elites M that a plan carries to the next decision
+    closing = 0.25  # what comes after the search, relative to the evaluation of a part of a population
 
     def __init__(
         self,
@@ -68,8 +69,9 @@ class ShootingPlanner(Planner):
         stopwatch = Stopwatch(self.time_budget_ms)
         draws = self.objective.draw(model, self.horizon, generator, observation.device)
         search, warm, last = self._start(observation, previous)
+        started = search
         for iteration in range(self.iterations):
-            if iteration and not stopwatch.allows_another():
+            if iteration and not stopwatch.allows_another(1.0 + self.closing):
                 break
             candidates = self._candidates(search, warm, iteration, generator)
             returns = self._evaluate_in_time(model, observation, candidates, draws, last, stopwatch)
@@ -77,6 +79,7 @@ class ShootingPlanner(Planner):
             search = updated if iteration == 0 else _where(search.agreed, search, updated)
             if self.agreement and bool(search.agreed.all()):
                 break
+        search = self._refine(search, started, model, observation, draws, last, stopwatch)
         chosen = self._chosen(search)
         value, feasible = self._worth(search, chosen, model, observation, draws, last)
         return Plan(
@@ -86,6 +89,7 @@ class ShootingPlanner(Planner):
             elites=search.elites,
             warm=torch.ones_like(warm),
             feasible=feasible,
+            age=age(previous, warm),
         )
 
     @abstractmethod
@@ -95,6 +99,19 @@ class ShootingPlanner(Planner):
     @abstractmethod
     def _update(self, search: Search, candidates: Tensor, returns: Returns) -> Search:
         """Return the distribution refitted to the evaluated candidates."""
+
+    def _refine(
+        self,
+        search: Search,
+        started: Search,
+        model: WorldModel,
+        observation: Tensor,
+        draws: Draws,
+        last: Tensor | None,
+        stopwatch: Stopwatch,
+    ) -> Search:
+        """Improve on what was sampled, given also where the search started."""
+        return search
 
     def _worth(
         self, search: Search, chosen: Tensor, model: WorldModel, observation: Tensor, draws: Draws, last: Tensor | None
@@ -118,10 +135,11 @@ class ShootingPlanner(Planner):
         """Evaluate candidates `[N, K, H, U]`; those for which no time is left are worth -inf."""
         if not stopwatch.limited:
             return self.evaluate(model, observation, candidates, draws, last)
-        count = candidates.shape[1]
+        rows, count = candidates.shape[:2]
+        least = -(-LEAST_ROWS // (rows * self.objective.particles_of(model)))
         parts: list[Returns] = []
-        for some in candidates.split(-(-count // SLICES), 1):
-            if parts and not stopwatch.allows_another():
+        for some in candidates.split(max(-(-count // SLICES), least), 1):
+            if parts and not stopwatch.allows_another(1.0 + self.closing):
                 break
             parts.append(self.evaluate(model, observation, some, draws, last, strict=False))
             stopwatch.lap()
@@ -176,6 +194,7 @@ class ShootingPlanner(Planner):
             elites=centre[:, None].expand(-1, self.kept, -1, -1),
             warm=torch.zeros(rows, dtype=torch.bool, device=device),
             feasible=torch.ones(rows, dtype=torch.bool, device=device),
+            age=torch.zeros(rows, dtype=torch.int64, device=device),
         )
 
 
@@ -230,6 +249,8 @@ class CEM(ShootingPlanner):
         colour: Exponent beta of the noise's power spectrum 1 / f^beta: 0 is white, larger is slower.
         **settings: Settings of `ShootingPlanner` and `Planner`.
     """
+
+    closing = 1.0  # the mean is evaluated in the end
 
     def __init__(
         self,
@@ -309,6 +330,8 @@ class ICEM(CEM):
         **settings: Settings of `CEM`, `ShootingPlanner` and `Planner`.
     """
 
+    closing = 0.25
+
     def __init__(
         self,
         action_space: spaces.Space[Any],
@@ -347,6 +370,12 @@ class ICEM(CEM):
         self, search: Search, chosen: Tensor, model: WorldModel, observation: Tensor, draws: Draws, last: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         return search.value, search.feasible
+
+
+def age(previous: Plan | None, warm: Tensor) -> Tensor:
+    """Return how many decisions each row's episode saw before this one, `[N]`."""
+    before = torch.zeros_like(warm, dtype=torch.int64)
+    return before if previous is None else torch.where(warm, previous.age.to(warm.device) + 1, before)
 
 
 def shift(plans: Tensor) -> Tensor:

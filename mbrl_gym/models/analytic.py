@@ -53,6 +53,8 @@ class AnalyticModel(WorldModel):
         super().__init__(observation_space, action_space, reward_fn=reward_fn, termination_fn=termination_fn)
         check(callable(dynamics_fn), "dynamics_fn", dynamics_fn, "a function")
         check(callable(reward_fn), "reward_fn", reward_fn, "a function")
+        known = termination_fn is None or callable(termination_fn)
+        check(known, "termination_fn", termination_fn, "None or a function")
         self.dynamics_fn = dynamics_fn
         self.arguments = {"dynamics_fn": dynamics_fn, "reward_fn": reward_fn, "termination_fn": termination_fn}
 
@@ -68,17 +70,26 @@ class AnalyticModel(WorldModel):
             return observation
         return observation.expand(particles, *observation.shape)
 
+    @property
+    def reward_apart(self) -> bool:
+        """Always."""
+        return True
+
     def step(self, state: Tensor, action: Tensor, noise: Noise | None = None) -> Prediction:
         """Apply the functions; there is no noise."""
         assert self.reward_fn is not None
-        action = self.over_particles(action, state.shape[0])
-        following = self.dynamics_fn(state, action)
-        reward = self.reward_fn(state, action, following)
-        if self.termination_fn is None:
+        following, _, terminated = self.advance(state, action)
+        reward = self.reward_fn(state, self.over_particles(action, state.shape[0]), following)
+        if terminated is None:
             terminated = torch.zeros((), dtype=torch.bool, device=following.device).expand(reward.shape)
-        else:
-            terminated = self.termination_fn(following)
         return Prediction(following, following, reward, terminated)
+
+    def advance(
+        self, state: Tensor, action: Tensor, noise: Noise | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Apply the dynamics and the termination function; there is no noise."""
+        following = self.dynamics_fn(state, self.over_particles(action, state.shape[0]))
+        return following, following, None if self.termination_fn is None else self.termination_fn(following)
 
     def fit(self, transitions: Transitions) -> FitReport:
         """Learn nothing: the equations are known."""

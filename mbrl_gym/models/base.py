@@ -209,6 +209,16 @@ class WorldModel(Saved, nn.Module, ABC):
                 None predicts without noise.
         """
 
+    @property
+    def reward_apart(self) -> bool:
+        """Whether a step's reward is `reward_fn` and nothing else, so that it can be had for many steps at once."""
+        return False
+
+    def advance(self, state: Any, action: Tensor, noise: Noise | None = None) -> tuple[Any, Tensor, Tensor | None]:
+        """Predict one step without its reward: state, observation and termination (None for never) as in `step`."""
+        prediction = self.step(state, action, noise)
+        return prediction.state, prediction.observation, prediction.terminated
+
     @abstractmethod
     def fit(self, transitions: Transitions) -> FitReport:
         """Learn from transitions."""

@@ -152,15 +152,16 @@ class GaussianEnsemble(LearnedModel):
         return self.elites
 
     def _predict(self, features: Tensor, action: Tensor, noise: Noise | None) -> Tensor:
-        """Return predicted targets `[P, N, *]`; each particle goes through its own member."""
-        folded = self._predictor()
-        particles, rows, size = features.shape
-        inputs = torch.cat((features, self.encode_action.for_folded(action)), -1)
-        raw = folded(inputs.view(self.elites, -1, self.inputs), log_variance=noise is not None)
-        output = raw.view(particles, rows, -1)
-        if noise is not None and not self.encode_observation.chooses:
-            deviation = folded.standard_deviation(raw, size)
-            output[..., :size] += deviation.view(particles, rows, size) * noise.normal
+        """Return predicted targets `[P, N, *]`; each particle goes through its own member.
+
+        The reward is not among them where an exact function gives it.
+        """
+        folded, size = self._predictor(), features.shape[-1]
+        means = self.outputs if self.reward_fn is None else size
+        noisy = size if noise is not None and not self.encode_observation.chooses else 0
+        output = folded((features, self.encode_action.for_folded(action)), means, noisy)
+        if noise is not None and noisy:
+            output[..., :size].addcmul_(folded.standard_deviation(output, means, size), noise.normal)
         return output
 
     def uncertainty(self, observation: Tensor, action: Tensor) -> Tensor:
@@ -169,18 +170,20 @@ class GaussianEnsemble(LearnedModel):
         The root mean square, over observation differences and reward, of the standard deviation over the elite
         members, in units of the targets' standard deviation in the data.
         """
-        features = self.encode_observation(observation)
-        inputs = torch.cat((features, self.encode_action.for_folded(action)), -1)
-        output = self._predictor()(inputs.expand(self.elites, -1, -1))[..., : self.outputs]
+        output = self._by_every_member(self.encode_observation(observation), action)[..., : self.outputs]
         spread = output.std(0, unbiased=False) / self.target_scale
         return spread.square().mean(-1).sqrt()
 
     def _distribution(self, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return each elite member's means and deviations `[E, N, D]`."""
-        folded = self._predictor()
-        inputs = torch.cat((features, self.encode_action.for_folded(action)), -1)
-        output = folded(inputs.expand(self.elites, -1, -1), log_variance=True)
-        return output[..., : self.outputs], folded.standard_deviation(output, self.outputs)
+        size = self.outputs
+        output = self._by_every_member(features, action, variances=size)
+        return output[..., :size], self._predictor().standard_deviation(output, size, size)
+
+    def _by_every_member(self, features: Tensor, action: Tensor, variances: int = 0) -> Tensor:
+        """Return each elite member's output `[E, N, *]` for all targets."""
+        parts = [part.expand(self.elites, -1, -1) for part in (features, self.encode_action.for_folded(action))]
+        return self._predictor()(parts, self.outputs, variances)
 
     def fit(self, transitions: Transitions) -> FitReport:
         """Train on all transitions, from the present weights on.
@@ -282,7 +285,8 @@ class GaussianEnsemble(LearnedModel):
     def _predictor(self) -> FoldedEnsemble:
         if self._folded is None:
             self._check_fitted()
-            self._folded = FoldedEnsemble(self, PRECISIONS[self.precision])
+            with torch.inference_mode(False):  # planners that take gradients use it too
+                self._folded = FoldedEnsemble(self, PRECISIONS[self.precision])
         return self._folded
 
     def _forget(self) -> None:

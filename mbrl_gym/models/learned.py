@@ -159,6 +159,8 @@ class LearnedModel(WorldModel):
     def _predict(self, features: Tensor, action: Tensor, noise: Noise | None) -> Tensor:
         """Return targets `[P, N, >= F + 1]` for features `[P, N, F]` and actions `[P, N, ...]`.
 
+        The reward, which is the last of the F + 1, may be missing if an exact function gives it.
+
         With noise, continuous observation columns are drawn from the predictive distribution by `noise.normal`
         `[P, N, F]` (or broadcastable to it); everything else is the mean. What is returned may be written into.
         """

@@ -356,15 +356,18 @@ class Spaces(gym.Env):
     ("observations", "actions", "fitting"),
     [
         (FREE, BOX, "mpc pets ppo sac td3"),
-        (FREE, spaces.Discrete(3), "ppo dqn"),
-        (FREE, spaces.Discrete(3, start=1), ""),
-        (FREE, spaces.MultiDiscrete([2, 3]), "ppo"),
+        (FREE, spaces.Discrete(3), "mpc pets ppo dqn"),
+        (FREE, spaces.Discrete(3, start=1), "mpc pets"),
+        (FREE, spaces.MultiDiscrete([2, 3]), "mpc pets ppo"),
         (FREE, spaces.MultiBinary(3), "ppo"),
         (FREE, FREE, ""),
         (FREE, TALL, "ppo sac td3"),
         (TALL, BOX, "ppo sac td3"),
-        (spaces.Discrete(4), BOX, "ppo sac td3"),
-        (spaces.Dict({"a": BOX}), BOX, ""),
+        (spaces.Discrete(4), BOX, "mpc pets ppo sac td3"),
+        (spaces.MultiBinary(4), BOX, "ppo sac td3"),
+        (spaces.Dict({"a": BOX}), BOX, "mpc pets"),
+        (spaces.Dict({"a": spaces.Dict({"b": BOX})}), BOX, ""),
+        (spaces.Tuple([BOX]), BOX, ""),
     ],
 )
 def test_agents_are_refused_where_they_cannot_work(observations: Any, actions: Any, fitting: str) -> None:

@@ -70,6 +70,17 @@ def test_compare_writes_everything(results: tuple[Path, Any]) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 50
 
 
+def test_compare_and_watch_take_choices(tmp_path: Path) -> None:
+    options = ("--steps", 101, "--seeds", 1, "--evaluations", 1, "--episodes", 1)
+    done = call("compare", "FrozenLake-v1", "--agents", "mpc", *options, "--out", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    rows = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
+    assert [row["agent"] for row in rows] == ["mpc", "random"]
+    agent = tmp_path / "runs" / "mpc-0" / "agent.zip"
+    done = call("watch", "FrozenLake-v1", "--agent", agent, "--gif", tmp_path / "a.gif")
+    assert done.exit_code == 0, done.stderr
+
+
 def test_compare_prints_the_table_and_where_the_files_are(results: tuple[Path, Any]) -> None:
     out, done = results
     assert re.search(r"mbrl/Drift-v0 \(2 seeds, 3 evaluation episodes\)", done.stdout)
@@ -161,8 +172,8 @@ MISTAKES = {
     "unknown agent": ([DRIFT, "--agents", "mpc,a2c"], "no agent 'a2c': choose from mpc, pets, ppo, sac, td3, dqn"),
     "no agent": ([DRIFT, "--agents", ","], "--agents must be names"),
     "dqn on Box": ([DRIFT, "--agents", "dqn"], "dqn cannot .*agents that can are mpc, pets, ppo, sac, td3"),
-    "sac on Discrete": (["mbrl/Bandit-v0", "--agents", "sac"], "sac cannot .*agents that can are ppo, dqn"),
-    "mpc on Discrete": (["mbrl/Bandit-v0", "--agents", "mpc"], "mpc cannot .*agents that can are ppo, dqn"),
+    "sac on Discrete": (["mbrl/Bandit-v0", "--agents", "sac"], "sac cannot .*agents that can are mpc, pets, ppo, dqn"),
+    "mpc on Tuple": (["Blackjack-v1", "--agents", "mpc"], "mpc cannot .*Tuple.*no agent here can.*FlattenObservation"),
     "steps": ([DRIFT, "--steps", "many"], "--steps must be a number .*'many' was given"),
     "steps of too few": ([DRIFT, "--agents", "mpc,ppo", "--steps", "mpc=50"], "--agents are mpc, ppo"),
     "steps too few": ([DRIFT, "--agents", "mpc", "--steps", "20"], "at least 26, but 20"),

@@ -15,7 +15,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.vec_env import VecMonitor
 
-from mbrl_gym.agents import MPC, PETS, ResumableCheckpointCallback
+from mbrl_gym.agents import CEM, MPC, PETS, ResumableCheckpointCallback
+from mbrl_gym.agents.replay import transitions
 from mbrl_gym.agents.resume import restore_env, snapshot_env
 from mbrl_gym.errors import DamagedFileError, InvalidSettingError, MbrlGymError
 from mbrl_gym.models import saved
@@ -26,7 +27,8 @@ KINDS = [("dummy", 1), ("dummy", 3), ("native", 3)]
 def everything(agent):
     """Return all arrays that a run leaves behind."""
     buffer, count = agent.replay_buffer, agent.replay_buffer.pos
-    rows = {name: getattr(buffer, name)[:count] for name in ("observations", "actions", "rewards", "dones")}
+    rows = {name: getattr(buffer, name)[:count] for name in ("actions", "rewards", "dones")}
+    rows["observations"] = transitions(buffer, agent.policy).observation
     return {**{name: value.numpy() for name, value in agent.policy.state_dict().items()}, **rows}
 
 
@@ -73,6 +75,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_agent, tmp_path, kind):
     assert_same(whole, resumed)
     assert resumed.num_timesteps == whole.num_timesteps == 140 * count
     assert [e["r"] for e in resumed.ep_info_buffer] == [e["r"] for e in whole.ep_info_buffer]
+
+
+@pytest.mark.parametrize("env_id", ["mbrl/Bandit-v0", "mbrl/ArmPickPlace-v0"])
+@pytest.mark.parametrize("kind", KINDS[1:], ids=str)
+def test_runs_with_choices_or_parts_are_resumed_exactly(tiny_agent, tmp_path, kind, env_id):
+    count = kind[1]
+    settings = {"exploration": 0.3, "reward": "learned"}
+    whole = tiny_agent(environment(kind, env_id), **settings).learn(45 * count)
+    tiny_agent(environment(kind, env_id), **settings).learn(20 * count).save(
+        tmp_path / "half.zip", include=["replay_buffer"]
+    )
+    resumed = MPC.load(tmp_path / "half.zip", environment(kind, env_id))
+    assert resumed._last_obs is not None
+    resumed.learn(25 * count, reset_num_timesteps=False)
+    assert_same(whole, resumed)
+    assert resumed.num_timesteps == whole.num_timesteps
+    observations = environment(kind, env_id).reset()
+    assert_array_equal(*(agent.predict(observations, deterministic=True)[0] for agent in (whole, resumed)))
 
 
 def test_a_run_resumed_from_its_checkpoint_equals_an_uninterrupted_one(tiny_agent, tmp_path):
@@ -149,6 +169,35 @@ def test_callables_have_to_be_passed_again(tmp_path):
     loaded = MPC.load(tmp_path / "agent.zip", reward=reward)
     observation = np.ones(1, np.float32)
     assert_array_equal(*(a.predict(observation, deterministic=True)[0] for a in (agent, loaded)))
+
+
+def test_cost_and_value_have_to_be_passed_again_but_the_exact_cost_has_not(tmp_path):
+    def cost(following):
+        return following[..., 0]
+
+    def value(observation):
+        return -observation[..., 0].abs()
+
+    functions = {"cost": cost, "value": value}
+    MPC("iCEM", "mbrl/Drift-v0", seed=0, cost_limit=2.0, time_budget_ms=1e4, **functions, **TINY).save(
+        tmp_path / "agent.zip"
+    )
+    with pytest.raises(InvalidSettingError, match="cost, value"):
+        MPC.load(tmp_path / "agent.zip")
+    loaded = MPC.load(tmp_path / "agent.zip", **functions)
+    objective = loaded.planner.objective
+    assert (objective.cost, objective.value, objective.cost_limit) == (cost, value, 2.0)
+    assert loaded.planner.time_budget_ms == 1e4
+    MPC("iCEM", "mbrl/DroneObstacles-v0", seed=0, cost="exact", **TINY).save(tmp_path / "drone.zip")
+    assert MPC.load(tmp_path / "drone.zip").planner.objective.cost(torch.arange(13.0)) == -12.0
+
+
+def test_a_planner_object_has_to_be_passed_again(tmp_path):
+    planner = CEM(gym.make("mbrl/Drift-v0").action_space, horizon=3)
+    MPC(planner, "mbrl/Drift-v0", seed=0).save(tmp_path / "agent.zip")
+    with pytest.raises(InvalidSettingError, match="policy"):
+        MPC.load(tmp_path / "agent.zip")
+    assert MPC.load(tmp_path / "agent.zip", policy=planner).planner is planner
 
 
 def test_the_exact_reward_survives_with_the_constants_of_the_task(tiny_agent, tmp_path):

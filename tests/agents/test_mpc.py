@@ -1,6 +1,8 @@
 """The MPC agent behaves like an algorithm of Stable-Baselines3, and like MPC."""
 
+import csv
 import itertools
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -8,15 +10,18 @@ import pytest
 import torch
 from agent_toys import TINY, native
 from numpy.testing import assert_allclose, assert_array_equal
+from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from mbrl_gym.agents import MPC, PETS
+from mbrl_gym.agents import CEM, MPC, PETS
 from mbrl_gym.agents.planning import PLANNERS, Plan
 from mbrl_gym.agents.replay import transitions
+from mbrl_gym.agents.values import value_of
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
 from mbrl_gym.models import LEARNED_MODELS, ExactModel, GaussianEnsemble
 
@@ -33,6 +38,8 @@ def same_weights(first, second):
 @pytest.mark.parametrize("planner", PLANNERS)
 def test_every_planner_learns_and_predicts(planner):
     settings = {**TINY, "planner_kwargs": {"horizon": 3, "population": 50}}
+    if planner == "Exhaustive":  # counts sequences of choices
+        pytest.skip("needs choices: see test_mpc_spaces.py")
     agent = MPC(planner, "mbrl/Arm-v0", seed=0, **settings).learn(60)
     observation, _ = gym.make("mbrl/Arm-v0").reset(seed=0)
     action, state = agent.predict(observation, deterministic=True)
@@ -233,6 +240,110 @@ def test_exploration_noise_is_in_training_only(tiny_agent):
     assert np.abs(second).max() <= 1.0
 
 
+def test_the_planner_may_be_an_object():
+    planner = CEM(gym.make("mbrl/Arm-v0").action_space, horizon=3, population=60)
+    agent = PETS(planner, "mbrl/Arm-v0", model="exact", seed=0)
+    assert agent.planner is planner
+    assert agent.predict(np.ones(8, np.float32), deterministic=True)[1].actions.shape == (1, 3, 2)
+    with pytest.raises(InvalidSettingError, match="a Planner has its settings: give it horizon, time_budget_ms"):
+        MPC(planner, "mbrl/Arm-v0", model="exact", planner_kwargs={"horizon": 3}, time_budget_ms=3)
+    with pytest.raises(InvalidSettingError, match="planner was made for actions Box"):
+        MPC(planner, "mbrl/Drone-v0", model="exact")
+
+
+def drift(**settings):
+    """Return an agent that knows a walk without noise, on which a step earns minus the distance from 0."""
+    env = gym.make("mbrl/Drift-v0", noise_std=0.0, drift=0.0)
+    planner = {"horizon": 4, "population": 200}
+    return MPC("iCEM", env, model="exact", seed=0, planner_kwargs=planner, **settings)
+
+
+def test_plans_keep_the_limit_of_a_cost():
+    def too_far_left(following):
+        return -following[..., 0]
+
+    start = np.array([3.0], np.float32)
+    free, kept = (drift(**settings).predict(start)[1] for settings in ({}, {"cost": too_far_left, "cost_limit": -1.5}))
+    assert_allclose(3 + free.actions[0, :, 0].cumsum(), [2, 1, 0, 0], atol=0.5)
+    path = 3 + kept.actions[0, :, 0].cumsum()
+    assert path.min() >= 1.5
+    assert_allclose(path, [2, 1.5, 1.5, 1.5], atol=0.5)
+    assert (kept.feasible, free.feasible) == ([True], [True])
+
+
+def test_the_cost_of_a_task_is_taken_from_it():
+    agent = MPC("iCEM", "mbrl/DroneObstacles-v0", cost="exact", cost_limit=-0.1, **TINY)
+    assert agent.planner.objective.cost_limit == -0.1
+    observation = torch.arange(30.0).reshape(2, 15)
+    assert_array_equal(agent.planner.objective.cost(observation), [-12.0, -27.0])
+
+
+def test_what_lies_beyond_the_horizon_counts():
+    def far_right(observation):
+        return 100 * observation[..., 0]
+
+    assert drift(value=far_right).predict(np.zeros(1, np.float32))[1].actions.mean() > 0.9
+    assert abs(drift().predict(np.zeros(1, np.float32))[1].actions.mean()) < 0.2
+
+
+def test_a_critic_of_stable_baselines3_values_the_end_of_plans():
+    critic = SAC("MlpPolicy", "mbrl/Drift-v0", seed=0)
+    agent = drift(value=critic)
+    observation = torch.tensor([[0.5], [-2.0]])
+    expected = value_of(critic)(observation)
+    assert_allclose(agent.planner.objective.value(observation), expected)
+
+
+def test_a_decision_keeps_its_time_budget():
+    agent = drift(time_budget_ms=1.0)
+    agent.planner.iterations = 10**6
+    observation = np.zeros(1, np.float32)
+    agent.predict(observation)
+    begin = time.perf_counter()
+    agent.predict(observation)
+    assert time.perf_counter() - begin < 1.0  # for a million iterations
+    assert agent.planner.time_budget_ms == 1.0
+
+
+def test_the_time_of_decisions_is_logged(tiny_agent, tmp_path):
+    agent = tiny_agent("mbrl/Drift-v0")
+    agent.set_logger(configure(str(tmp_path), ["csv"]))
+    agent.learn(100, log_interval=1)
+    agent.logger.close()
+    (row,) = csv.DictReader((tmp_path / "progress.csv").read_text().splitlines())
+    assert len(agent.decision_times_ms) == 70  # 30 steps were random
+    p50, p99 = (float(row[f"time/decision_ms_p{percentile}"]) for percentile in (50, 99))
+    assert 0 < p50 <= p99
+    assert_allclose((p50, p99), np.percentile(agent.decision_times_ms, (50, 99)))
+
+
+def test_deterministic_decisions_take_turns_with_seeds_but_repeat():
+    """Where all plans are equally good, an agent must not always prefer the same action."""
+
+    def indifferent(observation, action, following):
+        return 0 * following[..., 0]
+
+    planner = {"population": 20, "horizon": 2}
+    agent = MPC("RandomShooting", "mbrl/Arm-v0", model="exact", reward=indifferent, planner_kwargs=planner, seed=0)
+
+    def decide(rows, ages):
+        _, state = agent.predict(rows, deterministic=True)
+        state = state._replace(age=ages - 1, warm=ages > 0)
+        state.elites[:] = np.nan  # no plan to go on with
+        return agent.predict(rows, state, np.zeros(len(rows), bool), deterministic=True)
+
+    rows, ages = np.ones((18, 8), np.float32), np.array([*range(17), 5])
+    agent.planner._candidates = lambda search, warm, iteration, generator: agent.planner.code.uniform(
+        20, 2, generator
+    ).repeat(len(warm), 1, 1, 1)
+    actions, state = decide(rows, ages)
+    assert_array_equal(state.age, ages)
+    assert len(np.unique(actions[:16], axis=0)) == 16
+    assert_array_equal(actions[16:], actions[[0, 5]])
+    order = np.random.default_rng(0).permutation(18)
+    assert_array_equal(decide(rows, ages[order])[0], actions[order])
+
+
 def test_pets_is_mpc_with_the_settings_of_the_paper():
     agent = PETS(
         "CEM", "mbrl/Arm-v0", reward="exact", planner_kwargs={"population": 60, "horizon": 3}, learning_starts=20
@@ -253,6 +364,18 @@ def test_pets_is_mpc_with_the_settings_of_the_paper():
         ({"learning_starts": 0}, "at least 2"),
         ({"exploration": -1.0}, "at least 0"),
         ({"planner_kwargs": {"horizon": 0}}, "at least 1"),
+        ({"planner_kwargs": {"horizn": 5}}, "'horizn', but ICEM takes .*discount, .*horizon, .*kept, .*population"),
+        ({"policy": "RandomShooting", "planner_kwargs": {"iterations": 5}}, "RandomShooting.*iterations"),
+        ({"planner_kwargs": {"horizon": "long"}}, "ICEM cannot be built with planner_kwargs=.*'long'"),
+        ({"model_kwargs": {"layers": 3}}, "'layers', but GaussianEnsemble takes .*hidden, .*members"),
+        ({"policy": 3}, "one of .*iCEM.*a Planner, but 3"),
+        ({"cost": "known"}, '"exact", a function or None'),
+        ({"cost": "exact"}, "mbrl/DroneObstacles-v0, but Arm has none"),
+        ({"env": "Pendulum-v1", "cost": "exact"}, 'cost="exact" needs an environment that publishes its task'),
+        ({"cost_limit": 1.0}, "cost_limit=1.0 limits nothing: give cost"),
+        ({"value": "critic"}, "value must be a function, an algorithm"),
+        ({"time_budget_ms": 0}, "greater than 0"),
+        ({"time_budget_ms": 5, "planner_kwargs": {"time_budget_ms": 6}}, "repeats the arguments time_budget_ms"),
         ({"model_kwargs": {"members": 0}}, "at least 1"),
     ],
 )

@@ -14,6 +14,7 @@ import mbrl_gym
 from mbrl_gym.envs import Task
 from mbrl_gym.envs.task import draw as draw_numpy
 from mbrl_gym.models import (
+    AnalyticModel,
     BiasedModel,
     ExactModel,
     GaussianEnsemble,
@@ -166,6 +167,30 @@ def ensemble_case(space: spaces.Space, observation_space: spaces.Space = PLANE, 
     return learned_case(GaussianEnsemble, space, observation_space, **{**SMALL, **settings})
 
 
+def analytic_case(space: spaces.Space, *, terminal: bool = False) -> Case:
+    """Return a model of functions written here, in which the action pushes by its component or number."""
+    data = wild(space, 6)
+
+    def push(action: Tensor) -> Tensor:
+        action = action.float()
+        return action[..., 0] if isinstance(space, spaces.Box) else action
+
+    def dynamics_fn(observation: Tensor, action: Tensor) -> Tensor:
+        change = torch.sin(observation[..., 0]) + push(action)
+        return observation + torch.stack((change, 0.01 * torch.cos(change)), -1)
+
+    functions: dict[str, Any] = {
+        "dynamics_fn": dynamics_fn,
+        "reward_fn": lambda before, action, after: 7.0 + after[..., 1] * push(action),
+        "termination_fn": (lambda after: after[..., 0] > 100.0) if terminal else None,
+    }
+
+    def make(**replaced: Any) -> WorldModel:
+        return AnalyticModel(PLANE, space, **{**functions, **replaced})
+
+    return Case(make, make(), torch.as_tensor(data.observation), torch.as_tensor(data.action))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     **{f"exact {env_id}": lambda task=task: exact_case(task) for env_id, task in fully_observed_tasks().items()},
     "ensemble, Box": lambda: ensemble_case(ODD, members=3),
@@ -196,5 +221,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "gp, sparse": lambda: learned_case(GPModel, ODD, exact_limit=50, inducing=20, **FEW),
     "tabular, Discrete": lambda: learned_case(TabularModel, CHOICES, CHOICES, terminal=True, prior=9.0),
     "tabular, MultiDiscrete": lambda: learned_case(TabularModel, PAIRS, PAIRS, prior_over="seen"),
+    "analytic, Box": lambda: analytic_case(ODD),
+    "analytic, Discrete": lambda: analytic_case(CHOICES, terminal=True),
     "biased": lambda: exact_case(gym.make("mbrl/ArmTorque-v0").unwrapped.task, BiasedModel, relative={"mass_1": 0.2}),
 }

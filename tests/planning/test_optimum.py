@@ -7,7 +7,7 @@ from fake_models import FakeModel
 from gymnasium import spaces
 from scipy.linalg import solve_discrete_are
 
-from mbrl_gym.agents.planning import CEM, ICEM, PLANNERS
+from mbrl_gym.agents.planning import CEM, ICEM, MPPI, PLANNERS
 
 BOXES = {
     "symmetric": spaces.Box(-2.0, 2.0, (2,)),
@@ -28,8 +28,13 @@ THOROUGH = {
         "decay": 1.05,
         "horizon": 3,
     },
+    "Gradient": {"population": 100, "gradient_steps": 40},
+    "MPPI": {"population": 2000, "iterations": 15, "deviation": 0.3, "colour": 0.5, "horizon": 3},
 }
-TOLERANCE = {"RandomShooting": 0.1, "CEM": 0.02, "iCEM": 0.03}  # relative to half the range
+TOLERANCE = {"RandomShooting": 0.1, "CEM": 0.02, "iCEM": 0.03, "Gradient": 2e-3}  # relative to half the range
+
+
+BOX_PLANNERS = [name for name in PLANNERS if name != "Exhaustive"]  # see test_choices.py for the others
 
 
 def solve(name, model, **changes):
@@ -48,7 +53,7 @@ def targets(steps, size):
     return 0.8 * torch.sin(1.0 + 1.7 * torch.arange(float(steps * size))).view(steps, size)
 
 
-@pytest.mark.parametrize("name", PLANNERS)
+@pytest.mark.parametrize("name", BOX_PLANNERS)
 @pytest.mark.parametrize("box", BOXES)
 def test_the_minimum_of_a_convex_quadratic(name, box):
     space = BOXES[box]
@@ -59,7 +64,7 @@ def test_the_minimum_of_a_convex_quadratic(name, box):
     assert (unit - goal[: len(unit)]).abs().max() < TOLERANCE.get(name, 0.05)
 
 
-@pytest.mark.parametrize("name", PLANNERS)
+@pytest.mark.parametrize("name", BOX_PLANNERS)
 @pytest.mark.parametrize("corner", [-1.0, 1.0])
 def test_a_minimum_beyond_the_bounds_is_taken_at_the_bound(name, corner):
     space = BOXES["asymmetric"]
@@ -67,7 +72,7 @@ def test_a_minimum_beyond_the_bounds_is_taken_at_the_bound(name, corner):
     assert (solve(name, model) - corner).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("name", PLANNERS)
+@pytest.mark.parametrize("name", BOX_PLANNERS)
 @pytest.mark.parametrize("box", BOXES)
 def test_the_higher_and_narrower_of_two_modes(name, box):
     space = BOXES[box]
@@ -81,7 +86,7 @@ def test_the_higher_and_narrower_of_two_modes(name, box):
     assert (unit - 0.5).abs().max() < 0.25  # the other mode is at -0.5
 
 
-@pytest.mark.parametrize("name", PLANNERS)
+@pytest.mark.parametrize("name", BOX_PLANNERS)
 def test_rows_have_their_own_optimum(name):
     space = BOXES["asymmetric"]
     model = FakeModel(space, reward=lambda x, a, after, step: -(to_unit(a, space)[..., 0] - x[..., 0]).square())
@@ -129,6 +134,7 @@ LQR_SETTINGS = {
         "colour": 0.5,
         "decay": 1.05,
     },
+    MPPI: {"population": 500, "iterations": 8, "deviation": 0.1, "colour": 0.5},
 }
 
 
