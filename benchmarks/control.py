@@ -107,7 +107,7 @@ FIGURES = {
     "Drift, exact reward": Figure(
         "mbrl/Drift-v0",
         60,
-        {**EXACT, **LINEAR, "planner_kwargs": {"horizon": 3}},
+        {**EXACT, **LINEAR, "exploration": 0.5, "planner_kwargs": {"horizon": 2, "population": 64}},
         {"return / optimum": Target(1.05, at_most=True), "return": None},
     ),
     "Arm, all learned": Figure(
@@ -122,6 +122,19 @@ FIGURES = {
             "exploration": 0.2,
         },
         {"score": Target(0.95)},
+    ),
+    "Drone, all learned": Figure(
+        "mbrl/Drone-v0",
+        1_500,  # half of the 3,000 that are allowed
+        {
+            "model": "gp",
+            "model_kwargs": ROUGH_GP,
+            "planner_kwargs": {"horizon": 20, "population": 24, "iterations": 3},
+            "learning_starts": 300,
+            "train_freq": 300,
+            "exploration": 0.3,
+        },
+        {"score": Target(0.9)},
     ),
     "Pendulum, all learned": Figure(
         "Pendulum-v1",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mbrl_gym.errors import InvalidSettingError, PlanningError
-from mbrl_gym.models.base import Prediction, WorldModel, draw
+from mbrl_gym.models.base import Prediction, RewardFn, WorldModel, draw
 from mbrl_gym.noise import Noise
 
 __all__ = ["CostFn", "Draws", "Objective", "Returns", "ValueFn", "check", "evaluate", "imagine"]
@@ -245,16 +245,22 @@ def _steps_rewarded_in_blocks(
         block = actions[first : first + size]
         steps, path = [], [before]
         for t, action in enumerate(block.unbind(0), first):
-            steps.append(model.advance(state, action, None if draws.noise is None else draws.noise[t]))
-            state, before, _ = steps[-1]
+            state, before, terminated = model.advance(state, action, None if draws.noise is None else draws.noise[t])
+            steps.append((state, before, never if terminated is None else terminated))
             path.append(before)
-        action = model.over_particles(block.flatten(0, 1), particles)
-        if len(steps) > 1:
-            observations = torch.cat(path, 1)
-            path = [observations[:, :-rows], observations[:, rows:]]
-        rewards = model.reward_fn(path[0], action, path[1])
-        for step, reward in zip(steps, rewards.split(rows, 1), strict=True):
-            yield Prediction(step[0], step[1], reward, never if step[2] is None else step[2])
+        rewards = _rewards(model.reward_fn, path, model.over_particles(block.flatten(0, 1), particles))
+        del path  # whatever is not alive leaves its place in the cache to the next step
+        for (following, observation, terminated), reward in zip(steps, rewards.split(rows, 1), strict=True):
+            yield Prediction(following, observation, reward, terminated)
+        del steps, rewards, reward, following, observation, terminated
+
+
+def _rewards(reward_fn: RewardFn, path: list[Tensor], action: Tensor) -> Tensor:
+    """Return the rewards `[P, T * R]` of actions `[P, T * R, ...]` along observations `[P, R, O]` of T + 1 steps."""
+    if len(path) == 2:
+        return reward_fn(path[0], action, path[1])
+    rows, observations = path[0].shape[1], torch.cat(path, 1)
+    return reward_fn(observations[:, :-rows], action, observations[:, rows:])
 
 
 class _Tally:

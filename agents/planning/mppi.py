@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mbrl_gym.models.base import WorldModel
 
+from .base import Stopwatch
 from .evaluation import Draws, Returns, check
 from .shooting import Search, ShootingPlanner, take
 
@@ -24,8 +25,9 @@ class MPPI(ShootingPlanner):
     weighted shares of the choices; the most probable ones are executed. The mean itself is always a candidate. The
     paper's price of control, temperature * mean^T covariance^-1 noise, is left out: what actions cost is the reward's.
 
-    Candidates that exceed a cost limit get no weight where others keep it. A plan's `value` is the weighted mean of the
-    candidates' values, which takes no further roll-out; where there is a cost limit, the plan is rolled out.
+    A plan's `value` is the weighted mean of the candidates' values, which takes no further roll-out. Under a cost
+    limit, candidates that exceed it get no weight where others keep it. The mean of two ways round an obstacle may lead
+    through it: the plan is rolled out then, and the best candidate takes its place where only that one keeps the limit.
 
     Args:
         action_space: The environment's action space.
@@ -59,6 +61,8 @@ class MPPI(ShootingPlanner):
         check(colour >= 0, "colour", colour, "at least 0")
         self.temperature, self.normalise = temperature, normalise
         self.deviation, self.colour = deviation, colour
+        if self.objective.cost is not None:
+            self.closing = 1.0  # the mean is evaluated in the end
 
     def _candidates(self, search: Search, warm: Tensor, iteration: int, generator: torch.Generator) -> Tensor:
         noise = self.code.noise(self.population, self.horizon, self.colour, generator).to(search.mean.device)
@@ -106,13 +110,28 @@ class MPPI(ShootingPlanner):
     def _chosen(self, search: Search) -> Tensor:
         return self.code.nearest(search.mean)
 
-    def _worth(
-        self, search: Search, chosen: Tensor, model: WorldModel, observation: Tensor, draws: Draws, last: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _refine(
+        self,
+        search: Search,
+        started: Search,
+        model: WorldModel,
+        observation: Tensor,
+        draws: Draws,
+        last: Tensor | None,
+        stopwatch: Stopwatch,
+    ) -> Search:
         if self.objective.cost is None:
-            return search.value, search.feasible
-        returns = self.evaluate(model, observation, chosen[:, None], draws, last)
-        return returns.value[:, 0], returns.feasible[:, 0]
+            return search
+        pair = torch.stack((self._chosen(search), search.elites[:, 0]), 1)
+        returns = self.evaluate(model, observation, pair, draws, last)
+        rank = returns.rank
+        better = (rank[:, 1] > rank[:, 0]) & ~(returns.feasible[:, 0] & returns.value[:, 0].isfinite())
+        index = better[:, None].long()
+        return search._replace(
+            mean=torch.where(better[:, None, None], pair[:, 1], search.mean),
+            value=returns.value.gather(1, index)[:, 0],
+            feasible=returns.feasible.gather(1, index)[:, 0],
+        )
 
 
 def _average(candidates: Tensor, weight: Tensor) -> Tensor:

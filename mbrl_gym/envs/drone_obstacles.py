@@ -267,11 +267,15 @@ class DroneObstacles(BestFound):
         return np.maximum(-unit * np.array(sums), -params.collision_cost)
 
     def cost(self, next_observation: Array) -> Array:
-        """Return the safety cost of the steps [m]: minus the clearance, thus positive at a collision and only there.
+        """Return the safety cost of the steps [m]: minus the clearance at their ends, thus positive in an obstacle.
 
-        Constrained planners keep it at or below zero.
+        Constrained planners keep it at or below a limit: minus the distance that they keep. It is computed from the
+        obstacles' columns, which a learned model predicts well; the clearance column, the smallest on the way, it
+        predicts badly.
         """
-        return -next_observation[..., 12]
+        xp, columns = namespace(next_observation), unstack_columns(next_observation)[FIRST + self.rays :]
+        gaps = [norm(*columns[i : i + 3]) - columns[i + 3] for i in range(0, 4 * self.obstacles, 4)]
+        return self.highest("drone_radius") - xp.min(xp.stack(gaps), axis=0)
 
 
 class DroneObstaclesEnv(TaskEnv):

@@ -148,11 +148,20 @@ def test_reward_terminal_and_cost_by_hand():
     observation = task.observation(make_state(AWAY, p=(1, 0, 0), target=(1, 3, 4), clearance=0.25))
     assert task.reward(None, None, observation) == pytest.approx(-5.0)
     assert not task.terminal(observation)
-    assert task.cost(observation) == -0.25
     observation[12] = -0.01
     assert task.reward(None, None, observation) == pytest.approx(-1005.0)
     assert task.terminal(observation)
-    assert task.cost(observation) == 0.01
+
+
+def test_cost_is_how_deep_a_step_ends_in_the_nearest_obstacle():
+    task = make_task(2)
+    centres = (AWAY, (1.0, 3.0, 4.0, 0.5))  # 5 m from the drone, whose own radius is 0.2 m
+    observation = task.observation(make_state(*centres, p=(1, 0, 0), target=(1, 3, 4), clearance=-3.0))
+    assert task.cost(observation) == pytest.approx(-(5.0 - 0.5 - 0.2))
+    inside = task.observation(make_state(*centres, p=(1, 3, 3.4), target=(1, 3, 4)))
+    assert task.cost(inside) == pytest.approx(0.1)
+    batch = task.cost(torch.as_tensor(np.stack([observation, inside])))
+    assert_allclose(batch, [-4.3, 0.1])
 
 
 def test_waiting_beside_the_farthest_obstacle_costs_less_than_crashing_into_it():

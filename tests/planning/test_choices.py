@@ -243,11 +243,11 @@ def test_more_plans_than_allowed_are_refused_with_what_fits():
     assert Exhaustive(THREE, horizon=10, max_plans=3**10).horizon == 10
     with pytest.raises(InvalidSettingError, match="max_plans must be at least the 6 choices of a step, but 5"):
         Exhaustive(PAIR, max_plans=5)
-    with pytest.raises(InvalidSettingError, match="^horizon must be at least 1, but 0 was given$"):
+    with pytest.raises(InvalidSettingError, match=r"^horizon must be at least 1, but 0 was given$"):
         Exhaustive(THREE, horizon=0)
 
 
-@pytest.mark.parametrize(("count", "horizon"), [(1, 15), (2, 14), (3, 9), (20_000, 1)])
+@pytest.mark.parametrize(("count", "horizon"), [(1, 15), (2, 14), (3, 9), (141, 2), (142, 1)])
 def test_by_default_it_looks_as_far_ahead_as_it_can(count, horizon):
     planner = Exhaustive(spaces.Discrete(count))
     assert planner.horizon == horizon

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from mbrl_gym.agents.planning import Draws, Objective, evaluation
 from mbrl_gym.errors import PlanningError
-from mbrl_gym.models import ExactModel, GaussianEnsemble, Transitions, draw
+from mbrl_gym.models import AnalyticModel, ExactModel, GaussianEnsemble, Transitions, draw
 from mbrl_gym.noise import Noise, NoiseSizes
 
 PAIR = spaces.Box(-2.0, 2.0, (2,))
@@ -99,6 +99,35 @@ def test_returns_are_those_of_a_loop_written_by_hand(rows, count, horizon, parti
         returns = evaluate(model, start, plans, noise, particles=particles, discount=discount)
     expected = torch.as_tensor(loop_by_hand(start, plans, noise, particles, discount))
     assert_close(returns, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("at_once", [1, 25, 60, 10**6])
+@pytest.mark.parametrize("objective", [{}, {"discount": 0.7, "particles": 2, "disagreement": 0.5}])
+def test_rewards_of_many_steps_at_once_are_those_of_single_steps(monkeypatch, at_once, objective):
+    def ends(after):
+        return after[..., 0].abs() > 2
+
+    functions = {
+        "dynamics_fn": lambda x, a: 0.9 * x + a[..., :1] - 0.5 * a[..., 1:],
+        "reward_fn": lambda x, a, after: after[..., 0] - 0.1 * a[..., 0].square() + 0.01 * x[..., 0],
+    }
+    single = FakeModel(
+        PAIR,
+        move=lambda x, a, eps: functions["dynamics_fn"](x, a),
+        reward=lambda x, a, after, step: functions["reward_fn"](x, a, after),
+        ends=ends,
+    )
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 1, generator=generator)
+    plans = 4 * torch.rand(3, 4, 7, 2, generator=generator) - 2
+    monkeypatch.setattr(evaluation, "REWARDS_AT_ONCE", at_once)
+    for termination in (ends, None):
+        single.ends = termination
+        model = AnalyticModel(single.observation_space, PAIR, **functions, termination_fn=termination)
+        expected = evaluate(single, start, plans, **objective)
+        assert_close(evaluate(model, start, plans, **objective), expected, rtol=0, atol=1e-6)
+        imagined = [evaluation.imagine(m, start[0], plans[0], Objective(**objective), Draws()) for m in (model, single)]
+        assert_close(*imagined, rtol=0, atol=1e-6, equal_nan=True)
 
 
 def test_rewards_stop_after_the_step_that_ends_the_episode():

@@ -313,15 +313,16 @@ def test_a_time_budget_ends_the_climb(monkeypatch):
     settings = {"horizon": 3, "gradient_steps": 10_000, "population": 16, "iterations": 1}
     plain = ICEM(UNIT, horizon=3, population=16, iterations=1, kept=3).plan(model, torch.zeros(1, 2), None, seeded())
     spent, gained = [], []
-    for budget in (0.001, 50.0, 100.0, 200.0):
+    for budget in (0.001, 20.0, 100.0, 200.0):
         clock[0] = 0.0
         plan = Gradient(UNIT, time_budget_ms=budget, **settings).plan(model, torch.zeros(1, 2), None, seeded())
         spent.append(1000 * clock[0])
         gained.append(plan.value.item() - plain.value.item())
-    assert spent[0] == pytest.approx(6)  # a part of the first population in any case, and no climb
-    # Seven parts of 6 ms leave no room for a first gradient, which is taken to cost four of them, in 50 ms.
-    assert spent[1:] == pytest.approx([42, 96, 198])
-    assert gained[0] <= gained[1] == 0.0 < gained[2] < gained[3]
+    assert spent[0] == pytest.approx(6)  # the first of the first population in any case, and no climb
+    assert spent[1] <= 20  # a first gradient is taken to cost four roll-outs: there is no time for one
+    assert 94 <= spent[2] <= 100
+    assert 194 <= spent[3] <= 200
+    assert gained[0] <= gained[1] <= 0.0 < gained[2] < gained[3]
 
 
 DT = 0.3

@@ -109,6 +109,18 @@ def test_infeasible_candidates_have_no_weight_where_any_is_feasible():
     assert_close(plan.value, plan.actions[:, 0, 0])  # rolled out
 
 
+def test_the_best_candidate_stands_in_for_a_mean_that_leads_through_an_obstacle():
+    model = FakeModel(UNIT, move=lambda x, a, eps: a, reward=lambda x, a, after, step: -0.01 * a[..., 0].square())
+    planner = MPPI(UNIT, population=400, horizon=1, cost=lambda after: 0.3 - after[..., 0].abs())
+    plan = planner.plan(model, START, None, seeded())
+    asked = model.asked(0)[:, 0, 0]
+    allowed = asked[asked.abs() >= 0.3]
+    assert abs(plan.actions.item()) == pytest.approx(allowed.abs().min().item())
+    assert plan.feasible.all()
+    assert_close(plan.value, -0.01 * plan.actions[:, 0, 0].square())
+    assert_close(plan.mean, plan.actions)
+
+
 def test_where_none_is_feasible_the_least_excess_weighs_most_and_the_plan_says_so():
     model = FakeModel(UNIT, move=lambda x, a, eps: a, reward=lambda x, a, after, step: a[..., 0])
     planner = MPPI(UNIT, population=200, horizon=1, cost=lambda after: after[..., 0], cost_limit=-5.0)
