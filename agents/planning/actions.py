@@ -33,9 +33,18 @@ class ActionCode(ABC):
     def noise(self, count: int, horizon: int, colour: float, generator: Generator) -> Tensor:
         """Draw noise `[1, K, H, U]` for `sample`, temporally correlated by `colour`; see `coloured_noise`."""
 
+    def mirrored_noise(self, count: int, horizon: int, colour: float, generator: Generator) -> Tensor:
+        """Draw noise as `noise` does, of which the first is 0; where it is symmetric, half of the rest mirrors it.
+
+        That is half the random numbers, and the mean of the noise is 0 exactly (antithetic variates).
+        """
+        noise = self.noise(count, horizon, colour, generator)
+        noise[:, 0] = 0.0
+        return noise
+
     @abstractmethod
     def sample(self, mean: Tensor, deviation: Tensor, noise: Tensor) -> Tensor:
-        """Return candidates `[N, K, H, U]` around means `[N, 1, H, U]`."""
+        """Return candidates `[N, K, H, U]` around means `[N, 1, H, U]`; the noise may be overwritten."""
 
     @abstractmethod
     def uniform(self, count: int, horizon: int, generator: Generator) -> Tensor:
@@ -84,9 +93,20 @@ class BoxCode(ActionCode):
         """Draw standard normal noise."""
         return coloured_noise((count, self.size), horizon, colour, generator).mT[None]
 
+    def mirrored_noise(self, count: int, horizon: int, colour: float, generator: Generator) -> Tensor:
+        """Draw standard normal noise that is symmetric about the first, 0."""
+        half = coloured_noise((count // 2, self.size), horizon, colour, generator).movedim(-1, 0)
+        noise = half.new_empty((horizon, count, self.size))
+        first = count - len(half[0])
+        noise[:, 0] = 0.0
+        noise[:, first:] = half
+        torch.neg(half[:, : first - 1], out=noise[:, 1:first])
+        return noise.movedim(0, 1)[None]
+
     def sample(self, mean: Tensor, deviation: Tensor, noise: Tensor) -> Tensor:
         """Return `mean + deviation * noise` within [-1, 1]."""
-        return torch.addcmul(mean, deviation, noise).clamp_(-1.0, 1.0)
+        scaled = noise.mul_(deviation) if len(mean) == 1 else noise * deviation
+        return scaled.add_(mean).clamp_(-1.0, 1.0)
 
     def uniform(self, count: int, horizon: int, generator: Generator) -> Tensor:
         """Draw components uniform in [-1, 1]."""
@@ -103,7 +123,7 @@ class BoxCode(ActionCode):
 
     def decode(self, vector: Tensor) -> Tensor:
         """Scale from [-1, 1] to the space's bounds."""
-        return torch.addcmul(self._center.to(vector.device), self._half_range.to(vector.device), vector)
+        return (self._half_range.to(vector.device) * vector).add_(self._center.to(vector.device))
 
     def encode(self, action: Tensor) -> Tensor:
         """Scale from the space's bounds to [-1, 1]."""

@@ -16,7 +16,7 @@ from mbrl_gym.noise import Noise
 __all__ = ["CostFn", "Draws", "Objective", "Returns", "ValueFn", "check", "evaluate", "imagine"]
 
 ROWS_PER_CHUNK = 2560  # particles of candidates that go through a model at once
-REWARDS_AT_ONCE = 16384  # particles of candidates, over successive steps, whose rewards are computed at once
+REWARDS_AT_ONCE = 65536  # particles of candidates, over successive steps, whose rewards are computed at once
 PROPAGATIONS = ("TSinf", "TS1")
 
 CostFn = Callable[[Tensor], Tensor]
@@ -194,7 +194,7 @@ def _roll_out(
     particles = objective.particles_of(model)
     # Step by step, so that each step's actions lie together.
     actions = actions.movedim(2, 0).reshape(horizon, -1, *actions.shape[3:]).contiguous()
-    start = observation.repeat_interleave(count, 0)
+    start = observation[:, None].expand(-1, count, *observation.shape[1:]).flatten(0, 1)
     before = start.expand(particles, *start.shape)
     tally = _Tally(objective, model.terminates)
     path = []

@@ -65,11 +65,9 @@ class MPPI(ShootingPlanner):
             self.closing = 1.0  # the mean is evaluated in the end
 
     def _candidates(self, search: Search, warm: Tensor, iteration: int, generator: torch.Generator) -> Tensor:
-        noise = self.code.noise(self.population, self.horizon, self.colour, generator).to(search.mean.device)
-        noise[:, 0] = 0.0
+        noise = self.code.mirrored_noise(self.population, self.horizon, self.colour, generator).to(search.mean.device)
         mean = self.code.blur(search.mean, self.deviation)
-        deviation = torch.full((), self.deviation, device=mean.device)
-        return self.code.sample(mean[:, None], deviation, noise)
+        return self.code.sample(mean[:, None], torch.full_like(mean, self.deviation)[:, None], noise)
 
     def _update(self, search: Search, candidates: Tensor, returns: Returns) -> Search:
         weight = self._weights(returns)

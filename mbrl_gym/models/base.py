@@ -168,6 +168,7 @@ class WorldModel(Saved, nn.Module, ABC):
         super().__init__()
         self.observation_space = check_observation_space(observation_space)
         self.action_space = check_action_space(action_space)
+        self._action_dimensions = len(event_shape(action_space))
         self.encode_observation = ObservationEncoder(observation_space, dtype)
         self.observation_size = self.encode_observation.size
         self.reward_fn = reward_fn
@@ -261,7 +262,7 @@ class WorldModel(Saved, nn.Module, ABC):
 
     def over_particles(self, action: Tensor, particles: int) -> Tensor:
         """Return actions with a leading axis P, common to all particles or not."""
-        if action.ndim == 1 + len(event_shape(self.action_space)):
+        if action.ndim == 1 + self._action_dimensions:
             return action.expand(particles, *action.shape)
         return action
 

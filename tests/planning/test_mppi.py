@@ -78,6 +78,18 @@ def test_candidates_spread_as_told_around_the_mean_which_is_one_of_them():
     assert_close(asked.std(0), torch.full((6, 1), 0.2), rtol=0, atol=0.02)
 
 
+@pytest.mark.parametrize("count", [4, 9, 10])
+def test_candidates_are_mirrored_at_the_mean(count):
+    model = flat(UNIT)
+    MPPI(UNIT, population=count, horizon=4, deviation=0.1).plan(model, START, None, seeded())
+    still, *asked = model.asked(0)
+    half = count // 2
+    assert (still == 0).all()
+    assert len(asked) == count - 1
+    assert_close(torch.stack(asked)[: count - 1 - half], -torch.stack(asked)[-half:][: count - 1 - half])
+    assert len({round(candidate[0].item(), 6) for candidate in asked}) == count - 1
+
+
 @pytest.mark.parametrize(("colour", "correlation"), [(0.0, 0.0), (3.0, 0.7025)])
 def test_the_noise_has_its_colour(colour, correlation):
     model = flat(UNIT)
