@@ -33,7 +33,7 @@ class Exploration:
     """
 
     def __init__(self, space: spaces.Space[Any], amount: float) -> None:
-        if amount < 0:
+        if not amount >= 0:
             raise InvalidSettingError(f"exploration must be at least 0, but {amount} was given")
         if isinstance(space, spaces.Discrete):
             self.counts, self.starts = np.array([space.n]), np.array([space.start])

@@ -271,6 +271,11 @@ class MPC(ModelBasedAgent):
         given = self.arguments["value"]
         if not isinstance(given, BaseAlgorithm):
             return given
+        if given.observation_space.shape != self.observation_space.shape:
+            raise InvalidSettingError(
+                f"value was learned for observations {given.observation_space}, but the environment's are "
+                f"{self.observation_space}"
+            )
         from .values import value_of
 
         return value_of(given)
@@ -323,6 +328,8 @@ class MPC(ModelBasedAgent):
         if planned and self._exploration.amount:
             scaled = self._exploration(scaled, self.policy.generator)
             action = self.policy.unscale_action(scaled)
+            assert isinstance(self._plan, Plan)
+            self._plan.actions[:, 0] = action  # smoothness counts from the action that was taken
         return action, scaled
 
     def _planned_action(self) -> np.ndarray[Any, Any]:

@@ -17,13 +17,13 @@ from mbrl_gym.models.spaces import leaves, to_rows
 
 from .base import derived_seed
 from .planning import Plan, Planner
-from .planning.shooting import age
+from .planning.base import next_age
 
 __all__ = ["PlannerPolicy"]
 
 Array = np.ndarray[Any, Any]
 
-STREAMS = 16  # of random numbers; rows that take the same one are planned for in one batch
+STREAMS = 16  # seeds that deterministic decisions take turns with
 
 
 class PlannerPolicy(BasePolicy):
@@ -77,25 +77,15 @@ class PlannerPolicy(BasePolicy):
         Args:
             observation: Where to start.
             previous: The last plans for the same rows.
-            deterministic: Draw from fresh generators, so that the call neither disturbs training nor depends on
-                earlier calls; otherwise from this policy's own one. An episode's decisions take turns with 16 seeds:
-                where many plans are equally good, the same candidates again and again would lead astray.
+            deterministic: Draw from a fresh generator, so that the call neither disturbs training nor depends on
+                earlier calls; otherwise from this policy's own one. Successive decisions take turns with 16 seeds, by
+                the age of the batch's oldest plan: where many plans are equally good, the same candidates again and
+                again would lead astray.
         """
-        if not deterministic:
-            return self.planner.plan(self.world_model, observation, previous, self.generator)
-        never = torch.zeros(len(observation), dtype=torch.bool, device=observation.device)
-        streams = age(previous, never if previous is None else previous.warm) % STREAMS
-        parts, places = [], []
-        for stream in streams.unique().tolist():
-            (rows,) = torch.nonzero(streams == stream, as_tuple=True)
-            generator = self.generator_of(stream)
-            carried = None if previous is None else Plan(*(part[rows] for part in previous))
-            parts.append(self.planner.plan(self.world_model, observation[rows], carried, generator))
-            places.append(rows)
-        if len(parts) == 1:
-            return parts[0]
-        order = torch.cat(places).argsort()
-        return Plan(*(torch.cat(columns)[order] for columns in zip(*parts, strict=True)))
+        generator = self.generator
+        if deterministic:
+            generator = self.generator_of(0 if previous is None else int(next_age(previous, previous.warm).max()))
+        return self.planner.plan(self.world_model, observation, previous, generator)
 
     def generator_of(self, decision: int) -> torch.Generator:
         """Return a fresh generator for an episode's deterministic decision, counted from 0."""

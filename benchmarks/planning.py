@@ -7,19 +7,20 @@ Sections (`--only speed,mppi`): `speed`, candidate evaluation beside the bare ma
 `mppi`, MPPI beside pytorch_mppi; `mbrl`, MBRL-Lib's PETS, measured in its own environment (its interpreter is PATH; see
 `benchmarks/peers/mbrl_lib.py`); `cartpole`, our MPC on PETS's cart-pole; `latency`, decisions within a time budget.
 
-Every figure is kept in `--out` as soon as it is there, and measured again only if its settings changed or `--again` is
-given; the report is made of what is there. What is compared takes turns of a few calls, and a ratio is the median over
-the turns: ratios hold on other processors, rates do not.
+Every figure is kept in `--out` as soon as it is there, and measured again only if its settings or the code changed,
+or `--again` is given; the report is made of what is there. What is compared takes turns of a few calls, and a ratio is
+the median over the turns: ratios hold on other processors, rates do not.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import importlib.util
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,6 +29,9 @@ from typing import Any
 import numpy as np
 import torch
 from model_speed import machine
+
+import mbrl_gym
+import mbrl_gym.agents
 
 MPPI_CONTROLLERS = ("pytorch_mppi", "ours", "ours, default settings")
 PEER = Path(__file__).parent / "peers" / "mbrl_lib.py"
@@ -43,7 +47,7 @@ class Store:
 
     def once(self, name: str, measure: Callable[..., Figures], **settings: Any) -> None:
         """Measure and keep what is not there with the same settings."""
-        settings = json.loads(json.dumps(settings))
+        settings = {**json.loads(json.dumps(settings)), "code": _code()}
         if not self.again and self.figures.get(name, {}).get("settings") == settings:
             return
         begin = time.perf_counter()
@@ -58,6 +62,16 @@ class Store:
     def under(self, prefix: str) -> Iterable[Figures]:
         """Return the figures whose names start with a prefix."""
         return [figures for name, figures in self.figures.items() if name.startswith(prefix)]
+
+
+@functools.cache
+def _code() -> str:
+    """Return a digest of the package's and the benchmarks' code: figures of other code are measured again."""
+    digest = hashlib.sha256()
+    for folder in (Path(mbrl_gym.__file__).parent, Path(mbrl_gym.agents.__file__).parent, Path(__file__).parent):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def main() -> None:
@@ -80,17 +94,11 @@ def main() -> None:
     store = Store(given.out, again=given.again)
     for name in chosen:
         SECTIONS[name][0](store, given)
-    command = " ".join(["python benchmarks/planning.py", *hide_path(sys.argv[1:])])
-    lines = [f"Made by `{command}`.", "", machine()]
+    lines = ["Made by `python benchmarks/planning.py`.", "", machine()]
     for _, render in SECTIONS.values():
         lines += ["", *render(store)]
     print("\n".join(lines))
     given.report.write_text("\n".join([*lines, ""]))
-
-
-def hide_path(words: list[str]) -> list[str]:
-    """Return command-line words with the interpreter's path, which tells nothing, left out."""
-    return ["PATH" if index and words[index - 1] == "--mbrl-python" else word for index, word in enumerate(words)]
 
 
 def middle(quartiles: list[float]) -> str:

@@ -64,7 +64,7 @@ def peer(candidates: int, horizon: int, seed: int = 0) -> Controller:
         u_max=bound,
         U_init=torch.zeros(horizon, 1),
     )
-    return controller.command
+    return torch.inference_mode()(controller.command)  # as our planners do
 
 
 def ours(candidates: int, horizon: int, seed: int = 0, **settings: Any) -> Controller:

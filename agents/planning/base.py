@@ -13,12 +13,11 @@ from torch import Tensor
 from mbrl_gym.models.base import WorldModel
 
 from .actions import action_code
-from .evaluation import Draws, Objective, Returns, check, evaluate
+from .evaluation import Draws, Objective, Returns, check, check_whole, evaluate
 
 __all__ = ["Plan", "Planner"]
 
-SLICES = 8  # parts of a population between which a planner looks at the clock, if it has a time budget
-LEAST_ROWS = 512  # particles of candidates in such a part: fewer take hardly less time
+LEAST_ROWS = 512  # particles of candidates between two looks at the clock: fewer take hardly less time
 
 
 class Plan(NamedTuple):
@@ -46,8 +45,8 @@ class Planner(ABC):
         smoothness: Penalty on changes of action: times the squared difference of successive search vectors (Box actions
             scaled to [-1, 1]), the last decision's action included. A change of a discrete choice counts 2.
         time_budget_ms: Time for a decision [ms]. The search ends when no further part of it would end in time, and the
-            best plan so far is returned; the first part of the first population (an eighth, but at least 512 particles
-            of candidates) is evaluated in any case. Plans then depend on the machine.
+            best plan so far is returned; the first part of the first population (some 512 particles of candidates, at
+            least two candidates a row) is evaluated in any case. Plans then depend on the machine.
         **objective: Settings of `Objective`: particles, noise, propagation, discount, risk, worst_case, disagreement,
             cost, cost_limit, value.
 
@@ -66,7 +65,7 @@ class Planner(ABC):
         **objective: Any,
     ) -> None:
         self.code = action_code(action_space, type(self).__name__)
-        check(horizon >= 1, "horizon", horizon, "at least 1")
+        check_whole("horizon", horizon, 1)
         check(smoothness >= 0, "smoothness", smoothness, "at least 0")
         check(time_budget_ms is None or time_budget_ms > 0, "time_budget_ms", time_budget_ms, "None or greater than 0")
         self.action_space = action_space
@@ -119,9 +118,14 @@ class Planner(ABC):
         """Return the penalty `[N, K]` on changes of action."""
         changes = vectors.diff(dim=2).square().sum((2, 3))
         if last is not None:
-            first = (vectors[:, :, 0] - last[:, None]).square().sum(2)
-            changes = changes + torch.where(first.isnan(), 0.0, first)
+            before = torch.where(last.isnan()[:, None], vectors[:, :, 0].detach(), last[:, None])
+            changes = changes + (vectors[:, :, 0] - before).square().sum(2)
         return self.smoothness * changes
+
+
+def next_age(plan: Plan, warm: Tensor) -> Tensor:
+    """Return the ages `[N]` of the plans that follow, given which rows go on `[N]`."""
+    return torch.where(warm, plan.age.to(warm.device) + 1, 0)
 
 
 class Stopwatch:

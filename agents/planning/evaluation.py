@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -30,6 +32,12 @@ def check(condition: bool, name: str, given: Any, allowed: str) -> None:
     """Refuse a setting out of its range."""
     if not condition:
         raise InvalidSettingError(f"{name} must be {allowed}, but {given} was given")
+
+
+def check_whole(name: str, given: Any, least: int) -> None:
+    """Refuse a setting that is not a whole number, or too small."""
+    whole = isinstance(given, numbers.Integral)
+    check(whole and given >= least, name, given, f"{'' if whole else 'a whole number of '}at least {least}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +77,10 @@ class Objective:
     value: ValueFn | None = None
 
     def __post_init__(self) -> None:
-        check(self.particles is None or self.particles >= 1, "particles", self.particles, "None or at least 1")
+        if self.particles is not None:
+            check_whole("particles", self.particles, 1)
+        for name in ("risk", "disagreement", "cost_limit"):
+            check(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number")
         check(self.propagation in PROPAGATIONS, "propagation", self.propagation, " or ".join(PROPAGATIONS))
         check(0 < self.discount <= 1, "discount", self.discount, "in (0, 1]")
         check(not (self.risk and self.worst_case), "risk", self.risk, "0 where worst_case is chosen")
@@ -197,11 +208,12 @@ def _roll_out(
     start = observation[:, None].expand(-1, count, *observation.shape[1:]).flatten(0, 1)
     before = start.expand(particles, *start.shape)
     tally = _Tally(objective, model.terminates)
-    path = []
+    path: list[Tensor] = []
     predict = _steps_rewarded_in_blocks if model.reward_apart and draws.order is None else _steps
     for t, prediction in enumerate(predict(model, model.start(start, particles), before, actions, draws)):
         if draws.order is not None:
             before = before[draws.order[t]]
+            path = [each[draws.order[t]] for each in path]
             tally.reorder(draws.order[t])
         reward = prediction.reward
         if objective.disagreement:
@@ -275,10 +287,13 @@ class _Tally:
 
     def add(self, reward: Tensor, following: Tensor, terminated: Tensor) -> None:
         """Count a step: reward `[P, R]`, next observation `[P, R, O]` and whether it ends the episode `[P, R]`."""
+        if not reward.is_floating_point():
+            reward = reward.float()
         gained = self.while_alive(reward if self._weight == 1.0 else self._weight * reward)
         self.total = gained if self.total is None else self.total + gained
         if self.objective.cost is not None:
-            over = (self.objective.cost(following) - self.objective.cost_limit).clamp_min(0.0)
+            cost = _numbers("cost", self.objective.cost(following), reward)
+            over = (cost - self.objective.cost_limit).clamp_min(0.0)
             over = self.while_alive(torch.where(over.isnan(), torch.inf, over))
             self.excess = over if self.excess is None else self.excess + over
         if self.terminates:
@@ -289,7 +304,8 @@ class _Tally:
         """Count what lies beyond the last observation `[P, R, O]`."""
         if self.objective.value is not None:
             assert self.total is not None
-            self.total = self.total + self.while_alive(self._weight * self.objective.value(observation))
+            value = _numbers("value", self.objective.value(observation), self.total)
+            self.total = self.total + self.while_alive(self._weight * value)
 
     def while_alive(self, values: Tensor, otherwise: float = 0.0) -> Tensor:
         """Return values `[P, R, ...]` with another in place of those after the episode's end."""
@@ -313,6 +329,15 @@ class _Tally:
         self.total, self.excess, self._alive = (
             None if part is None else part[order] for part in (self.total, self.excess, self._alive)
         )
+
+
+def _numbers(name: str, values: Tensor, like: Tensor) -> Tensor:
+    """Return what a function gave as floating point numbers, and refuse another shape than `[P, R]`."""
+    if values.shape != like.shape:
+        raise InvalidSettingError(
+            f"{name} must return a number for each observation, {tuple(like.shape)}, but {tuple(values.shape)} came"
+        )
+    return values if values.is_floating_point() else values.to(like.dtype)
 
 
 def _reorder(state: Any, order: Tensor) -> Any:

@@ -107,7 +107,8 @@ class Exhaustive(ShootingPlanner):
     def _update(self, search: Search, candidates: Tensor, returns: Returns) -> Search:
         rank = returns.rank
         again = self._number(search.elites[:, 0])
-        goes_on = rank.gather(1, again) == rank.amax(1, keepdim=True)
+        most = rank.shape[1] - 1  # fewer than all plans, where a time budget ran out
+        goes_on = (again <= most) & (rank.gather(1, again.clamp_max(most)) == rank.amax(1, keepdim=True))
         best = torch.where(goes_on, again, rank.argmax(1, keepdim=True))
         chosen = take(candidates, best)
         return search._replace(

@@ -118,23 +118,15 @@ class MPPI(ShootingPlanner):
         last: Tensor | None,
         stopwatch: Stopwatch,
     ) -> Search:
+        # What an extra roll-out of the mean takes is felt at small populations.
         if self.objective.cost is None:
             return search
-        pair = torch.stack((self._chosen(search), search.elites[:, 0]), 1)
-        returns = self.evaluate(model, observation, pair, draws, last)
-        rank = returns.rank
-        better = (rank[:, 1] > rank[:, 0]) & ~(returns.feasible[:, 0] & returns.value[:, 0].isfinite())
-        index = better[:, None].long()
-        return search._replace(
-            mean=torch.where(better[:, None, None], pair[:, 1], search.mean),
-            value=returns.value.gather(1, index)[:, 0],
-            feasible=returns.feasible.gather(1, index)[:, 0],
-        )
+        return self.mean_or_best(search, model, observation, draws, last)
 
 
 def _average(candidates: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean `[N, H, U]` of candidates `[N, K, H, U]`."""
-    return (weight[:, :, None, None] * candidates).sum(1)
+    return (weight.to(candidates.dtype)[:, :, None, None] * candidates).sum(1)
 
 
 def _flat(rank: Tensor) -> Tensor:

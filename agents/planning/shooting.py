@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.nn import functional
 
 from mbrl_gym.models.base import WorldModel
 
-from .base import LEAST_ROWS, SLICES, Plan, Planner, Stopwatch
-from .evaluation import Draws, Returns, check
+from .base import LEAST_ROWS, Plan, Planner, Stopwatch, next_age
+from .evaluation import Draws, Returns, check, check_whole
 
 __all__ = ["CEM", "ICEM", "RandomShooting", "Search", "ShootingPlanner", "refit"]
 
@@ -57,8 +56,8 @@ class ShootingPlanner(Planner):
         **settings: Any,
     ) -> None:
         super().__init__(action_space, **settings)
-        check(population >= 2, "population", population, "at least 2")
-        check(iterations >= 1, "iterations", iterations, "at least 1")
+        check_whole("population", population, 2)
+        check_whole("iterations", iterations, 1)
         check(agreement >= 0, "agreement", agreement, "at least 0")
         self.population, self.iterations = population, iterations
         self.agreement, self.shift_elites = agreement, shift_elites
@@ -74,22 +73,20 @@ class ShootingPlanner(Planner):
             if iteration and not stopwatch.allows_another(1.0 + self.closing):
                 break
             candidates = self._candidates(search, warm, iteration, generator)
-            returns = self._evaluate_in_time(model, observation, candidates, draws, last, stopwatch)
+            candidates, returns = self._evaluate_in_time(model, observation, candidates, draws, last, stopwatch)
             updated = self._update(search, candidates, returns)
             search = updated if iteration == 0 else _where(search.agreed, search, updated)
             if self.agreement and bool(search.agreed.all()):
                 break
         search = self._refine(search, started, model, observation, draws, last, stopwatch)
-        chosen = self._chosen(search)
-        value, feasible = self._worth(search, chosen, model, observation, draws, last)
         return Plan(
-            actions=self.to_environment(chosen),
-            value=value,
+            actions=self.to_environment(self._chosen(search)),
+            value=search.value,
             mean=search.mean,
             elites=search.elites,
             warm=torch.ones_like(warm),
-            feasible=feasible,
-            age=age(previous, warm),
+            feasible=search.feasible,
+            age=torch.zeros_like(warm, dtype=torch.int64) if previous is None else next_age(previous, warm),
         )
 
     @abstractmethod
@@ -113,11 +110,23 @@ class ShootingPlanner(Planner):
         """Improve on what was sampled, given also where the search started."""
         return search
 
-    def _worth(
-        self, search: Search, chosen: Tensor, model: WorldModel, observation: Tensor, draws: Draws, last: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return value and feasibility `[N]` of the chosen plans."""
-        return search.value, search.feasible
+    def mean_or_best(
+        self, search: Search, model: WorldModel, observation: Tensor, draws: Draws, last: Tensor | None
+    ) -> Search:
+        """Evaluate the mean, and put the best candidate in its place where it is infeasible or not finite.
+
+        The mean of two ways round an obstacle may lead into it.
+        """
+        pair = torch.stack((self.code.nearest(search.mean), search.elites[:, 0]), 1)
+        returns = self.evaluate(model, observation, pair, draws, last)
+        rank = returns.rank
+        better = (rank[:, 1] > rank[:, 0]) & ~(returns.feasible[:, 0] & returns.value[:, 0].isfinite())
+        index = better[:, None].long()
+        return search._replace(
+            mean=torch.where(better[:, None, None], pair[:, 1], search.mean),
+            value=returns.value.gather(1, index)[:, 0],
+            feasible=returns.feasible.gather(1, index)[:, 0],
+        )
 
     @abstractmethod
     def _chosen(self, search: Search) -> Tensor:
@@ -131,27 +140,25 @@ class ShootingPlanner(Planner):
         draws: Draws,
         last: Tensor | None,
         stopwatch: Stopwatch,
-    ) -> Returns:
-        """Evaluate candidates `[N, K, H, U]`; those for which no time is left are worth -inf."""
+    ) -> tuple[Tensor, Returns]:
+        """Evaluate the first candidates of `[N, K, H, U]`, as many as there is time for, and return them."""
         if not stopwatch.limited:
-            return self.evaluate(model, observation, candidates, draws, last)
-        rows, count = candidates.shape[:2]
-        least = -(-LEAST_ROWS // (rows * self.objective.particles_of(model)))
+            return candidates, self.evaluate(model, observation, candidates, draws, last)
+        rows = len(candidates)
+        size = max(2, self.kept, -(-LEAST_ROWS // (rows * self.objective.particles_of(model))))
         parts: list[Returns] = []
-        for some in candidates.split(max(-(-count // SLICES), least), 1):
+        for some in candidates.split(size, 1):
             if parts and not stopwatch.allows_another(1.0 + self.closing):
                 break
             parts.append(self.evaluate(model, observation, some, draws, last, strict=False))
             stopwatch.lap()
         value = torch.cat([part.value for part in parts], 1)
+        evaluated = candidates[:, : value.shape[1]]
         if not bool(value.isfinite().any(1).all()):
-            self.evaluate(model, observation, candidates[:, : value.shape[1]], draws, last)  # raises
-        missing = (0, count - value.shape[1])
-        value = functional.pad(value, missing, value=-torch.inf)
+            self.evaluate(model, observation, evaluated, draws, last)  # raises
         if parts[0].excess is None:
-            return Returns(value)
-        excess = torch.cat([part.excess for part in parts if part.excess is not None], 1)
-        return Returns(value, functional.pad(excess, missing, value=torch.inf))
+            return evaluated, Returns(value)
+        return evaluated, Returns(value, torch.cat([part.excess for part in parts if part.excess is not None], 1))
 
     def _start(self, observation: Tensor, previous: Plan | None) -> tuple[Search, Tensor, Tensor | None]:
         """Shift the last plans by one step, and start from the centre where there are none.
@@ -180,7 +187,8 @@ class ShootingPlanner(Planner):
         value = torch.full((rows,), -torch.inf, device=device)
         last = None
         if self.smoothness:
-            last = torch.where(warm[:, None], self.code.encode(previous.actions[:, 0].to(device)), torch.nan)
+            before = self.code.encode(previous.actions[warm.to(previous.actions.device), 0].to(device))
+            last = torch.full_like(mean[:, 0], torch.nan).masked_scatter(warm[:, None], before)
         never = torch.zeros_like(warm)
         return Search(mean, deviation, elites, value, never, never), warm, last
 
@@ -302,14 +310,20 @@ class CEM(ShootingPlanner):
             agreed=deviation[:, 0].amax(1) <= self.agreement if self.agreement else search.agreed,
         )
 
+    def _refine(
+        self,
+        search: Search,
+        started: Search,
+        model: WorldModel,
+        observation: Tensor,
+        draws: Draws,
+        last: Tensor | None,
+        stopwatch: Stopwatch,
+    ) -> Search:
+        return self.mean_or_best(search, model, observation, draws, last)
+
     def _chosen(self, search: Search) -> Tensor:
         return self.code.nearest(search.mean)
-
-    def _worth(
-        self, search: Search, chosen: Tensor, model: WorldModel, observation: Tensor, draws: Draws, last: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        returns = self.evaluate(model, observation, chosen[:, None], draws, last)
-        return returns.value[:, 0], returns.feasible[:, 0]
 
 
 class ICEM(CEM):
@@ -363,19 +377,20 @@ class ICEM(CEM):
             candidates[:, self.kept] = self.code.nearest(search.mean)
         return candidates
 
+    def _refine(
+        self,
+        search: Search,
+        started: Search,
+        model: WorldModel,
+        observation: Tensor,
+        draws: Draws,
+        last: Tensor | None,
+        stopwatch: Stopwatch,
+    ) -> Search:
+        return search
+
     def _chosen(self, search: Search) -> Tensor:
         return search.elites[:, 0]
-
-    def _worth(
-        self, search: Search, chosen: Tensor, model: WorldModel, observation: Tensor, draws: Draws, last: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        return search.value, search.feasible
-
-
-def age(previous: Plan | None, warm: Tensor) -> Tensor:
-    """Return how many decisions each row's episode saw before this one, `[N]`."""
-    before = torch.zeros_like(warm, dtype=torch.int64)
-    return before if previous is None else torch.where(warm, previous.age.to(warm.device) + 1, before)
 
 
 def shift(plans: Tensor) -> Tensor:
@@ -400,8 +415,9 @@ def refit(candidates: Tensor, returns: Tensor, elites: int, mean: Tensor, deviat
     Ties are no evidence: candidates that tie with the best of the rejected ones do not count as elites, unless all
     elites tie at the top (then everything at the top counts); where all returns are equal, the distribution stays.
     """
-    cut = returns.topk(elites + 1, dim=1).values
-    threshold, top = cut[:, -1:], cut[:, :1]
+    cut = returns.topk(min(elites + 1, returns.shape[1]), dim=1).values
+    # Fewer candidates than elites, where a time budget ran out, are all of them elites.
+    threshold, top = cut[:, -1:] if returns.shape[1] > elites else -torch.inf, cut[:, :1]
     strict = threshold < top
     weight = torch.where(strict, returns > threshold, returns >= top).to(candidates.dtype)
     flat = weight.sum(1) == returns.shape[1]

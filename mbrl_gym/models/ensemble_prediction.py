@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["FoldedEnsemble", "padded", "perceptrons"]
 
 BLOCK = 3 * 2**15  # numbers a thread in a hidden layer of a block of rows: two such layers stay in a core's cache
-MOST_KEPT = 8  # kinds of blocks whose layers stay in memory
+MOST_KEPT = 64  # kinds of blocks whose layers stay in memory
 LEAST_VARIANCE = 1e-30  # in raw units: float32 still holds it, and the slope of its square root
 
 
@@ -49,7 +49,7 @@ def perceptrons(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tens
 def _worth_blocks(rows: int, weights: Sequence[Tensor], *inputs: Tensor) -> bool:
     """Return whether so many rows in all should go through perceptrons in blocks."""
     width = max((weight.shape[-1] for weight in weights[:-1]), default=0)
-    differentiated = torch.is_grad_enabled() and any(each.requires_grad for each in inputs)
+    differentiated = torch.is_grad_enabled() and any(each.requires_grad for each in (*inputs, *weights))
     return rows * width > 2 * BLOCK and inputs[0].device.type == "cpu" and not differentiated
 
 

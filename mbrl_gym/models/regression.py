@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -75,7 +76,7 @@ def regress(moments: Moments, inputs: int, ridge: float | None) -> Posterior:
     """
     count = moments.count.double()
     _, scatter = moments.normalised()
-    values, basis = torch.linalg.eigh(scatter[:inputs, :inputs])
+    values, basis = _eigh(scatter[:inputs, :inputs])
     solid = values > NULL * count
     values = torch.where(solid, values, 0.0)
     target = scatter[inputs:, inputs:]
@@ -102,3 +103,12 @@ def regress(moments: Moments, inputs: int, ridge: float | None) -> Posterior:
     return Posterior(
         basis @ (variance * rotated), basis, variance, covariance, (residual.diagonal() / count).clamp(min=0)
     )
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors; torch's solver fails on some matrices with many equal eigenvalues."""
+    try:
+        return torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError:
+        values, basis = np.linalg.eigh(matrix.cpu().numpy())
+        return torch.as_tensor(values, device=matrix.device), torch.as_tensor(basis, device=matrix.device)

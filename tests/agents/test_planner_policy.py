@@ -48,21 +48,32 @@ def test_successive_decisions_see_other_random_numbers_and_episodes_repeat_them(
     assert first_numbers(agent, 4) == numbers[:4]
 
 
-def test_a_batch_of_rows_at_different_ages_equals_its_rows_one_by_one(agent):
-    start = observations(5)
-    _, state = agent.predict(start, None, None, deterministic=True)
-    restarted = np.array([False, True, False, False, True])
-    for _ in range(2):  # rows 1 and 4 are one decision younger in the second round
+def test_a_batch_equals_its_rows_one_by_one(agent):
+    start, state = observations(5), None
+    for _ in range(3):
         before = state
-        action, state = agent.predict(start, before, restarted, deterministic=True)
+        action, state = agent.predict(start, before, None, deterministic=True)
         for row in range(5):
-            some = Plan(*(part[row : row + 1] for part in before))
-            alone, own = agent.predict(start[row : row + 1], some, restarted[row : row + 1], deterministic=True)
+            some = None if before is None else Plan(*(part[row : row + 1] for part in before))
+            alone, own = agent.predict(start[row : row + 1], some, None, deterministic=True)
             assert_array_equal(alone[0], action[row])
             for mine, whole in zip(own, state, strict=True):
                 assert_array_equal(mine[0], whole[row])
-        restarted = np.zeros(5, bool)
-    assert state.age.tolist() == [2, 1, 2, 2, 1]
+
+
+def test_rows_of_different_ages_are_planned_for_in_one_search(agent):
+    start, searches, inner = observations(4), [], agent.planner.plan
+
+    def plan(model, observation, previous, generator):
+        searches.append(len(observation))
+        return inner(model, observation, previous, generator)
+
+    agent.planner.plan = plan
+    _, state = agent.predict(start, None, None, deterministic=True)
+    for restarted in ([False, True, False, True], [True, False, False, False]):
+        _, state = agent.predict(start, state, np.array(restarted), deterministic=True)
+    assert searches == [4, 4, 4]
+    assert state.age.tolist() == [0, 1, 2, 1]
 
 
 def test_deterministic_decisions_depend_on_no_earlier_calls(agent):

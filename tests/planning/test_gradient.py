@@ -348,3 +348,11 @@ def test_one_plan_reaches_the_infinite_horizon_riccati_cost_with_its_value_beyon
     assert (-plan.value <= optimal * 1.001).all()
     gain = np.linalg.solve(ACTION_COST + FORCE.T @ riccati @ FORCE, FORCE.T @ riccati @ FREE)
     assert_close(plan.actions[:, 0], -starts @ torch.as_tensor(gain).float().T, rtol=0, atol=0.06)
+
+
+def test_smoothness_leaves_a_cold_rows_first_action_its_gradient():
+    space = spaces.Box(-1.0, 1.0, (1,))
+    model = FakeModel(space, reward=lambda x, a, after, step: -(a[..., 0] - 0.7).square())
+    planner = Gradient(space, horizon=3, smoothness=1e-6, gradient_steps=40)
+    plan = planner.plan(model, torch.zeros(1, 1), None, torch.Generator().manual_seed(0))
+    assert (plan.actions[0, :, 0] - 0.7).abs().max() < 1e-2

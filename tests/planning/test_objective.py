@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch.testing import assert_close
 
 from mbrl_gym.agents.planning import ICEM, PLANNERS, Draws, Objective, evaluate
+from mbrl_gym.agents.planning.evaluation import imagine
 from mbrl_gym.errors import InvalidSettingError, PlanningError, UnsupportedSpaceError
 from mbrl_gym.models import ExactModel
 from mbrl_gym.noise import Noise
@@ -448,3 +449,37 @@ def test_disagreement_over_choices_is_that_of_a_particle_whose_episode_goes_on()
     start = torch.zeros(1, 1, dtype=torch.int64)
     returns = evaluate(model, start, candidates([0.0, 0.0, 0.0]), Objective(disagreement=1.0)).value
     assert returns.item() == pytest.approx((3.0 + 4 + 8 + 12) / 2 - (4.0 + 8.0) / 2)
+
+
+def test_a_mean_between_two_ways_is_not_executed_where_it_breaks_the_limit():
+    model = walk(move=lambda x, a, eps: x + a, reward=lambda x, a, after, step: -after[..., 0].square(), noisy=False)
+    for name in ("CEM", "MPPI"):
+        planner = PLANNERS[name](
+            LINE, population=400, iterations=1, deviation=0.05, horizon=1, cost=lambda x: 0.3 - x[..., 0].abs()
+        )
+        plan = planner.plan(model, torch.zeros(2, 1), None, seeded())
+        assert plan.feasible.all()
+        assert (plan.actions.abs() >= 0.3).all()
+
+
+def test_tracks_of_particles_stay_those_of_a_particle_when_members_change():
+    draws = Objective(propagation="TS1", particles=8).draw(Members(), 6, seeded(), "cpu")
+    objective = Objective(propagation="TS1", particles=8)
+    path = imagine(Members(), torch.zeros(1), torch.ones(1, 6, 1), objective, draws)[:, 0, :, 0]
+    steps = path.diff(dim=1)
+    possible = torch.unique(imagine(Members(), torch.zeros(1), torch.ones(1, 1, 1), Objective(particles=8), Draws()))
+    assert torch.isclose(steps[..., None], possible).any(-1).all()
+
+
+@pytest.mark.parametrize("name", ["value", "cost"])
+def test_functions_that_return_another_shape_are_refused_by_name(name):
+    message = rf"{name} must return a number for each observation, \(1, 2\), but \(1, 2, 1\) came"
+    with pytest.raises(InvalidSettingError, match=message):
+        values(walk(), candidates([1.0], [2.0]), **{name: lambda x: x})
+
+
+def test_booleans_count_as_numbers():
+    plans = candidates([1.0, 1.0], [3.0, 1.0])
+    returns = evaluate(walk(), START, plans, Objective(cost=lambda x: x[..., 0] > 2))
+    assert returns.feasible.tolist() == [[True, False]]
+    assert returns.excess.tolist() == [[0.0, 2.0]]
