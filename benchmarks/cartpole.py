@@ -51,7 +51,7 @@ def heading(seeds: int, threads: int) -> list[str]:
     return [
         f"# PETS's cart-pole: until a trial lasts {ENOUGH} of 200 steps",
         "",
-        f"Made by `python benchmarks/cartpole.py --seeds {seeds} --threads {threads}` on {machine()}",
+        f"Made by `python benchmarks/cartpole.py --seeds {seeds} --threads {threads}` on {machine().rstrip('.')}.",
         "",
         f'`MPC("iCEM", "mbrl/CartPoleContinuous-v0", {settings}, seed=...)`. Steps count from the first random one, '
         "seconds from the agent's construction.",

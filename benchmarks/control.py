@@ -2,7 +2,8 @@
 
 Trains MPC from five seeds for every entry of FIGURES, each run in a process of its own with one torch thread, plays
 the 100 evaluation episodes, and writes docs/results/control.md. Finished runs are kept as JSON under --out and not
-repeated; those that were interrupted, or whose entry changed, start again.
+repeated; those that were interrupted, or whose settings changed, start again. Runs of other code are not told apart:
+give a fresh --out after a change of the package.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ FIGURES = {
         {"score": Target(0.9)},
     ),
     # Planned with the distance alone: the limit on the cost keeps clear of obstacles.
-    "DroneObstacles, exact reward": Figure(
+    "DroneObstacles, exact distance and cost limit": Figure(
         "mbrl/DroneObstacles-v0",
         1_000,  # a fifth of the 5,000 that are allowed
         {
@@ -200,7 +201,7 @@ FIGURES = {
         {"score": Target(0.85), "terminated": Target(0.02, at_most=True)},
     ),
     # Whoever tumbles learns nothing of hovering in the rest of an episode: training episodes are short.
-    "DroneQuad, exact reward": Figure(
+    "DroneQuad, exact reward, short training episodes": Figure(
         "mbrl/DroneQuad-v0",
         5_000,
         {
@@ -339,7 +340,8 @@ def load(out: Path, name: str, seed: int) -> dict[str, Any] | None:
 def table(out: Path, seeds: int) -> list[str]:
     """Return the Markdown lines of all entries that have finished runs."""
     lines = [
-        "Made by `python benchmarks/control.py`: medians over seeds (smallest to largest), one thread a run, "
+        "Made by `python benchmarks/control.py`: medians over seeds (smallest to largest), one thread a run, two runs "
+        "at a time, "
         f"means over the {len(EVALUATION_SEEDS)} evaluation episodes.",
         "",
         "| entry | environment | steps | seeds | measure | asked | reached | training [s] | a decision [ms] |",
@@ -350,7 +352,13 @@ def table(out: Path, seeds: int) -> list[str]:
         records = [record for record in found if record is not None]
         if records:
             lines += rows(name, records)
-    return lines
+    settings = (description(name, 0) for name in FIGURES)
+    return [*lines, "", *(f"- {each.pop('name')}: `{json.dumps(each['settings'])}`{_only(each)}" for each in settings)]
+
+
+def _only(described: dict[str, Any]) -> str:
+    """Return what is different about the environment in training."""
+    return f", trained with `{json.dumps(described['training'])}`" if "training" in described else ""
 
 
 def rows(name: str, records: list[dict[str, Any]]) -> list[str]:
