@@ -23,6 +23,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from model_speed import machine
 import mbrl_gym
 import mbrl_gym.agents
 
-MPPI_CONTROLLERS = ("pytorch_mppi", "ours", "ours, default settings")
+MPPI_CONTROLLERS = ("pytorch_mppi", "pytorch_mppi, inference mode", "ours", "ours, default settings")
 PEER = Path(__file__).parent / "peers" / "mbrl_lib.py"
 Figures = dict[str, Any]
 
@@ -47,12 +48,12 @@ class Store:
 
     def once(self, name: str, measure: Callable[..., Figures], **settings: Any) -> None:
         """Measure and keep what is not there with the same settings."""
-        settings = {**json.loads(json.dumps(settings)), "code": _code()}
-        if not self.again and self.figures.get(name, {}).get("settings") == settings:
+        key = {"settings": json.loads(json.dumps(settings)), "code": _code()}
+        if not self.again and key.items() <= self.figures.get(name, {}).items():
             return
         begin = time.perf_counter()
         figures = measure(**settings)
-        self.figures[name] = {"settings": settings, "threads": torch.get_num_threads(), **figures}
+        self.figures[name] = {**key, "threads": torch.get_num_threads(), **figures}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = self.path.with_suffix(".part")
         whole.write_text(json.dumps(self.figures, indent=1))
@@ -164,7 +165,10 @@ def measure_mppi(store: Store, given: argparse.Namespace) -> None:
 
 def report_mppi(store: Store) -> list[str]:
     """Return the tables of MPPI."""
-    lines = ["## MPPI beside pytorch_mppi 0.9.1 on the equations of Pendulum-v1, one thread", ""]
+    lines = [
+        f"## MPPI beside pytorch_mppi {metadata.version('pytorch_mppi')} on the equations of Pendulum-v1, one thread",
+        "",
+    ]
     speeds, returns = list(store.under("mppi/speed/")), list(store.under("mppi/return"))
     if not speeds:
         return [*lines, "Not measured."]

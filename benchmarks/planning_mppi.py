@@ -64,7 +64,12 @@ def peer(candidates: int, horizon: int, seed: int = 0) -> Controller:
         u_max=bound,
         U_init=torch.zeros(horizon, 1),
     )
-    return torch.inference_mode()(controller.command)  # as our planners do
+    return controller.command
+
+
+def peer_without_gradients(candidates: int, horizon: int, seed: int = 0) -> Controller:
+    """Return pytorch_mppi's controller in torch's inference mode, which it leaves to its caller; our planners use it."""
+    return torch.inference_mode()(peer(candidates, horizon, seed))
 
 
 def ours(candidates: int, horizon: int, seed: int = 0, **settings: Any) -> Controller:
@@ -84,7 +89,12 @@ def ours(candidates: int, horizon: int, seed: int = 0, **settings: Any) -> Contr
     return command
 
 
-CONTROLLERS = {"pytorch_mppi": peer, "ours": partial(ours, **SAME), "ours, default settings": ours}
+CONTROLLERS = {
+    "pytorch_mppi": peer,
+    "pytorch_mppi, inference mode": peer_without_gradients,
+    "ours": partial(ours, **SAME),
+    "ours, default settings": ours,
+}
 
 
 def speed(candidates: int, *, horizon: int, turns: int) -> dict[str, Any]:
