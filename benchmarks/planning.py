@@ -165,10 +165,8 @@ def measure_mppi(store: Store, given: argparse.Namespace) -> None:
 
 def report_mppi(store: Store) -> list[str]:
     """Return the tables of MPPI."""
-    lines = [
-        f"## MPPI beside pytorch_mppi {metadata.version('pytorch_mppi')} on the equations of Pendulum-v1, one thread",
-        "",
-    ]
+    version = metadata.version("pytorch_mppi") if importlib.util.find_spec("pytorch_mppi") else ""
+    lines = [f"## MPPI beside pytorch_mppi {version} on the equations of Pendulum-v1, one thread", ""]
     speeds, returns = list(store.under("mppi/speed/")), list(store.under("mppi/return"))
     if not speeds:
         return [*lines, "Not measured."]

@@ -68,7 +68,7 @@ def peer(candidates: int, horizon: int, seed: int = 0) -> Controller:
 
 
 def peer_without_gradients(candidates: int, horizon: int, seed: int = 0) -> Controller:
-    """Return pytorch_mppi's controller in torch's inference mode, which it leaves to its caller; our planners use it."""
+    """Return pytorch_mppi's controller in inference mode, which it leaves to its caller and our planners use."""
     return torch.inference_mode()(peer(candidates, horizon, seed))
 
 
