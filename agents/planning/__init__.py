@@ -1,11 +1,12 @@
 """Trajectory optimisers: a model in, a plan out."""
 
 from .base import Plan, Planner
+from .cem import CEM, ICEM
 from .evaluation import Draws, Objective, Returns, evaluate
 from .exhaustive import Exhaustive
 from .gradient import Gradient
 from .mppi import MPPI
-from .shooting import CEM, ICEM, RandomShooting
+from .shooting import RandomShooting
 
 __all__ = [
     "CEM",

@@ -14,8 +14,9 @@ from mbrl_gym.noise import Noise
 
 from .actions import BoxCode
 from .base import Stopwatch
+from .cem import ICEM
 from .evaluation import Draws, Returns, check
-from .shooting import ICEM, Search, take
+from .shooting import Search, take
 
 __all__ = ["Gradient"]
 

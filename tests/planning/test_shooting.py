@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from mbrl_gym.agents.planning import CEM, ICEM, RandomShooting
 from mbrl_gym.agents.planning.actions import coloured_noise
-from mbrl_gym.agents.planning.shooting import refit
+from mbrl_gym.agents.planning.cem import refit
 
 INF = float("inf")
 UNIT = spaces.Box(-1.0, 1.0, (1,))
