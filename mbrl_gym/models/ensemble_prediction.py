@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mbrl_gym.models.threads import in_threads
+
 if TYPE_CHECKING:
     from mbrl_gym.models.ensemble import GaussianEnsemble
 
 __all__ = ["FoldedEnsemble", "padded", "perceptrons"]
 
-BLOCK = 3 * 2**15  # numbers a thread in a hidden layer of a block of rows: two such layers stay in a core's cache
+BLOCK = 3 * 2**15  # numbers in a hidden layer of a block of rows: two such layers stay in a core's cache
 MOST_KEPT = 64  # kinds of blocks whose layers stay in memory
 LEAST_VARIANCE = 1e-30  # in raw units: float32 still holds it, and the slope of its square root
 
@@ -83,7 +85,8 @@ def _in_blocks(inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
     Layers are `[columns, rows]`, with a row of ones below that makes the bias one more column of the weights: so
     products in float32 run along the rows, whatever the number of columns, and between two products a layer is touched
     just once, for its activation. Layers of all rows would not fit into the cache, and new memory for each of them
-    would cost as much as many a product: blocks go to and fro between layers that every thread keeps.
+    would cost as much as many a product: blocks go to and fro between layers that every thread keeps. Threads share
+    the blocks among them, so that they meet once a call and not after every product.
 
     Args:
         inputs: `[I + 1, E, N]`, the last of them ones.
@@ -94,21 +97,24 @@ def _in_blocks(inputs: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """
     members, rows = inputs.shape[1:]
     width = max(weight.shape[1] for weight in weights[:-1])
-    most = padded(max(1, BLOCK * torch.get_num_threads() // width))
+    most = padded(max(1, BLOCK // width))
     size = min(most, padded(-(-rows // -(-rows // most))))  # blocks of one size, as far as that goes
     output = inputs.new_empty(weights[-1].shape[1], members, rows)
     parts = [slice(first, min(first + size, rows)) for first in range(0, rows, size)]
-    layers = [_kept.layers(weights, part.stop - part.start) for part in parts]
-    for member in range(members):
-        of_member = [weight[member] for weight in weights]
-        for part, memory in zip(parts, layers, strict=True):
+    blocks = [(member, part) for member in range(members) for part in parts]
+
+    def evaluate(blocks: Sequence[tuple[int, slice]]) -> None:
+        for member, part in blocks:
             hidden = inputs[:, member, part]
-            for weight, layer in zip(of_member[:-1], memory, strict=True):
-                hidden = layer.fill(weight, hidden)
+            layers = _kept.layers(weights, part.stop - part.start)
+            for weight, layer in zip(weights[:-1], layers, strict=True):
+                hidden = layer.fill(weight[member], hidden)
             if output.dtype == hidden.dtype:
-                torch.mm(of_member[-1], hidden, out=output[:, member, part])
+                torch.mm(weights[-1][member], hidden, out=output[:, member, part])
             else:
-                output[:, member, part] = torch.mm(of_member[-1], hidden)
+                output[:, member, part] = torch.mm(weights[-1][member], hidden)
+
+    in_threads(evaluate, blocks)
     return output
 
 
