@@ -21,7 +21,8 @@ os.register_at_fork(after_in_child=_pools.clear)  # threads do not live on in a 
 def in_threads(work: Callable[[Sequence[Item]], None], items: Sequence[Item]) -> None:
     """Call `work` with shares of the items, one for each of torch's threads, and wait for all of them.
 
-    Torch's own threads meet after every operation, which for small operations costs more than it saves; these meet once.
+    Torch's own threads meet after every operation, which costs more than it saves where operations are
+    small; these meet once.
     Within `work` every operation has one thread, and gradients are recorded as for the caller.
 
     Args:

@@ -218,6 +218,14 @@ CASES: dict[str, Callable[[], Case]] = {
     "gp, terminal": lambda: learned_case(GPModel, CHOICES, terminal=True, dtype="float64", **FEW),
     "gp, Discrete observations": lambda: learned_case(GPModel, CHOICES, CHOICES, terminal=True, **FEW),
     "gp, Dict observations": lambda: learned_case(GPModel, ODD, MIXED, **FEW),
+    "gp, reward of the next observation": lambda: learned_case(GPModel, ODD, reward_inputs="next", **FEW),
+    "gp, reward of the next Dict": lambda: learned_case(GPModel, ODD, MIXED, reward_inputs="next", **FEW),
+    "gp, reward of the next choice": lambda: learned_case(
+        GPModel, CHOICES, CHOICES, terminal=True, reward_inputs="next", **FEW
+    ),
+    "gp, reward of the next, sparse": lambda: learned_case(
+        GPModel, ODD, reward_inputs="next", reward_prior="least", exact_limit=50, inducing=20, **FEW
+    ),
     "gp, sparse": lambda: learned_case(GPModel, ODD, exact_limit=50, inducing=20, **FEW),
     "tabular, Discrete": lambda: learned_case(TabularModel, CHOICES, CHOICES, terminal=True, prior=9.0),
     "tabular, MultiDiscrete": lambda: learned_case(TabularModel, PAIRS, PAIRS, prior_over="seen"),

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_toys import CHOICES, LINE, ODD, PLANE, UNIT, transitions, wild
@@ -343,6 +344,88 @@ def test_the_arm_is_learned_to_two_millimetres_from_500_steps():
     assert np.median(tip_error) < 0.001
 
 
+# The reward as a function of where a step leads -------------------------------------------------------------------
+
+
+def walk(count, seed=0, noise=0.0):
+    """Draw x' = x + a + noise in the plane, with the reward -|x'|."""
+    generator = np.random.default_rng(seed)
+    x, a = generator.uniform(-2, 2, (count, 2)), generator.uniform(-1, 1, (count, 2))
+    following = x + a + noise * generator.normal(size=(count, 2))
+    return transitions(x, a, -np.linalg.norm(following, axis=1), following)
+
+
+def walked(data, **changes):
+    box = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    model = GPModel(spaces.Box(-np.inf, np.inf, (2,), np.float32), box, dtype="float64", iterations=40, **changes)
+    model.fit(data)
+    return model
+
+
+@pytest.mark.parametrize("limit", [0, 500])
+def test_a_kinked_reward_is_learned_better_as_a_function_of_the_next_observation(limit):
+    data, test = walk(200), walk(500, seed=1)
+    settings = {"kernel": "matern52", "exact_limit": limit, "inducing": 100}
+    errors = []
+    for inputs in ("current", "next"):
+        model = walked(data, reward_inputs=inputs, **settings)
+        prediction = model.step(model.start(at(test)[0], 1), at(test)[1])
+        errors.append(np.abs(prediction.reward[0].numpy() - test.reward).mean())
+        assert_close(prediction.reward[0], model.outcome(*at(test)).mean[0, :, 2])
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_the_reward_of_the_next_observation_looks_at_nothing_else():
+    """Its lengthscales say so; those of the dynamics cover observation and action only."""
+    model = walked(walk(200), reward_inputs="next")
+    assert model.lengthscale[2, :4].min() > 10 * model.lengthscale[2, 4:].max()
+    moved = model.target_mean[2] + model.target_scale[2] * model._reward(torch.zeros(1, 4), torch.ones(1, 2), False)[0]
+    assert moved.item() == pytest.approx(-(2**0.5), abs=0.05)
+
+
+def test_what_is_not_known_of_the_next_observation_widens_the_rewards_deviation():
+    """The reward has no noise of its own: far from the kink it is as uncertain as the distance that is left."""
+    noise = 0.2
+    model = walked(walk(400, noise=noise), reward_inputs="next")
+    outcome = model.outcome(torch.tensor([[1.5, 0.0]]).double(), torch.tensor([[0.3, 0.0]]).double())
+    assert outcome.deviation[0, 0, 2].item() == pytest.approx(noise, rel=0.2)
+    assert outcome.mean[0, 0, 2].item() == pytest.approx(-1.8, abs=0.1)
+
+
+def test_a_step_pays_for_the_observation_that_its_noise_led_to():
+    model = walked(walk(400, noise=0.2), reward_inputs="next")
+    observation, action = at(walk(50, seed=1))
+    noise = draw(torch.Generator().manual_seed(0), (4, 50), model.noise_sizes)
+    prediction = model.step(model.start(observation, 4), action, noise)
+    error = prediction.reward + prediction.observation.norm(dim=-1)
+    assert error.abs().mean() < 0.03
+    assert prediction.reward.std(0).mean() > 0.1
+
+
+def test_the_slope_of_the_reward_is_that_of_finite_differences():
+    model = walked(walk(100), reward_inputs="next")
+    inputs, following = torch.rand(5, 4).double(), torch.rand(5, 2).double()
+    for j in range(2):
+        step = 1e-5 * torch.eye(2).double()[j]
+        ahead, behind = (model._reward(inputs, following + sign * step, False)[0] for sign in (1, -1))
+        assert_close(model._reward_slope(inputs, following)[:, j], (ahead - behind) / 2e-5, rtol=1e-5, atol=1e-7)
+
+
+def test_given_dynamics_lead_the_learned_reward():
+    model = walked(walk(200), reward_inputs="next", dynamics_fn=lambda x, a: x + a - 1.0)
+    prediction = model.step(model.start(torch.ones(1, 2)), torch.full((1, 2), 0.5))
+    assert_close(prediction.observation[0], torch.full((1, 2), 0.5).double())
+    assert prediction.reward.item() == pytest.approx(-(0.5**0.5), abs=0.05)
+
+
+def test_rewards_far_from_all_data_are_their_mean_or_their_least():
+    data = wave(60)
+    for prior, expected in (("mean", data.reward.mean()), ("least", data.reward.min())):
+        model, _ = fitted(data, reward_prior=prior)
+        far = model.step(model.start(torch.full((1, 1), 1e6).double()), torch.zeros(1, 1))
+        assert far.reward.item() == pytest.approx(expected, abs=1e-6)
+
+
 # Awkward data, sizes, files ---------------------------------------------------------------------------------------
 
 
@@ -416,6 +499,8 @@ def test_an_exact_models_file_holds_no_matrix_of_all_pairs(tmp_path):
     ("name", "wrong", "allowed"),
     [
         ("kernel", "cubic", "rbf, matern52"),
+        ("reward_inputs", "both", "current or next"),
+        ("reward_prior", "most", "mean or least"),
         ("exact_limit", -1, "at least 0"),
         ("inducing", 0, "at least 1"),
         ("likelihood_rows", 1, "at least 2"),
