@@ -16,8 +16,10 @@ __all__ = ["Episode", "Imagined"]
 class Imagined(NamedTuple):
     """What an agent expects of its plans, from the present state on."""
 
-    plans: Array  # [K, H, O] observations, best plan first
-    particles: Array | None = None  # [P, H, O] what each of P particles, or members, expects of the best plan
+    plans: Array  # [K, H, O] observations, or [K, H] Discrete ones; best plan first
+    particles: Array | None = (
+        None  # [P, H, O], or [P, H]: what each of P particles, or members, expects of the best plan
+    )
 
     def rest(self) -> Imagined | None:
         """Return what is left after a step, or None."""
@@ -51,13 +53,12 @@ class Episode:
         Raises:
             InvalidSettingError: Other shapes.
         """
-        width = self.task.observation_space.shape[0]
+        own = self.task.observation_space.shape or ()
         for name, array in (("plans", plans), ("particles", particles)):
-            shape = (1, 1, width) if array is None else np.shape(array)
-            if len(shape) != 3 or shape[2] != width or 0 in shape:
-                raise InvalidSettingError(
-                    f"imagined {name} must have shape (number, steps, {width}), but {shape} was given"
-                )
+            shape = (1, 1, *own) if array is None else np.shape(array)
+            if shape[2:] != own or len(shape) < 2 or 0 in shape:
+                wanted = ", ".join(["number", "steps", *map(str, own)])
+                raise InvalidSettingError(f"imagined {name} must have shape ({wanted}), but {shape} was given")
         self.imagined = None if plans is None else Imagined(plans, particles)
 
     def past(self, steps: int) -> np.ndarray[Any, Any]:
