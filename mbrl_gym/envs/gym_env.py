@@ -41,11 +41,12 @@ class _TaskFace:
         self._renderer: Renderer | None = None
         self._state: Array | None = None
         self._observation: Array | None = None
+        self._values: np.ndarray[Any, Any] | None = None  # that pictures show
 
     def _new_episode(self, state: Array) -> Episode:
         from mbrl_gym.envs.rendering import Episode
 
-        return Episode(self.task, [np.array(state)], [], [])
+        return Episode(self.task, [np.array(state)], [], [], values=self._values)
 
     def _draw_frame(self, episode: Episode) -> np.ndarray[Any, Any] | None:
         from mbrl_gym.envs.rendering import Renderer
@@ -78,8 +79,9 @@ class _TaskFace:
         state = np.broadcast_to(state, (*batch, task.state_size)).copy()
         if not (np.isfinite(state).all() and task.allows(state)):
             raise InvalidSettingError(
-                f'options["state"] must be finite and lead to an observation within {task.observation_space}, '
-                f"with all constants in their ranges, but {given!r} was given"
+                f'options["state"] must be finite, one that {type(task).__name__} can be in, and lead to an '
+                f"observation within {task.observation_space}, with all constants in their ranges, but {given!r} was "
+                "given"
             )
         return state
 
@@ -196,6 +198,23 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
         """
         if self._episode is not None:
             self._episode.imagine(plans, particles)
+
+    def show_values(self, values: Array | None) -> None:
+        """Draw an agent's action values over all pictures from now on, until the next call.
+
+        Args:
+            values: `[observations, actions]`, the return that the agent expects of each action at each observation, in
+                the order of their numbers; None draws nothing.
+
+        Raises:
+            InvalidSettingError: Another shape, values that are not finite, or a task whose observations or actions
+                are not Discrete.
+        """
+        from mbrl_gym.envs.rendering.episode import checked_values
+
+        self._values = None if values is None else checked_values(self.task, values)
+        if self._episode is not None:
+            self._episode.values = self._values
 
     def locate(self, x: float, y: float) -> np.ndarray[Any, Any] | None:
         """Return where in the world a point of the last picture [px] is, in the coordinates of the target.
