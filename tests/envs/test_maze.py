@@ -344,7 +344,7 @@ def test_a_clone_in_the_middle_changes_at_the_same_step():
 
 @pytest.mark.parametrize("value", [-1, 2.5, 1000.0, 2**24 + 1])
 def test_the_change_comes_after_a_whole_number_of_steps(value):
-    with pytest.raises(InvalidSettingError, match="^change_at must be a whole number from 0 to 16,777,216"):
+    with pytest.raises(InvalidSettingError, match=r"^change_at must be a whole number from 0 to 16,777,216"):
         BlockingMaze(change_at=value)
 
 
@@ -376,7 +376,7 @@ def test_the_books_shortest_paths():
     ("task", "before", "after"), [(BlockingMaze(), GAP_RIGHT, GAP_LEFT), (ShortcutMaze(), GAP_LEFT, GAPS)]
 )
 def test_shortest_paths_around_the_change_equal_another_search(task, before, after):
-    cells = [cell for cell in np.ndindex(ROWS, COLUMNS) if cell not in before & after][::3] + [(5, 3), (3, 0), (3, 8)]
+    cells = [*[cell for cell in np.ndindex(ROWS, COLUMNS) if cell not in before & after][::3], (5, 3), (3, 0), (3, 8)]
     for left in (0, 1, 2, 4, 5, 6, 9, 10, 16, 17, 40):
         expected = [breadth_first(cell, lambda step, left=left: before if step < left else after) for cell in cells]
         states = np.array([[number(cell), left] for cell in cells])

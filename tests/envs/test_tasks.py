@@ -7,13 +7,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from env_toys import observed_dtype
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from scipy.ndimage import maximum_filter1d
-from env_toys import observed_dtype
 from task_toys import one_step, some_steps, start_states
 
 from mbrl_gym import MbrlGymError

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from gymnasium import spaces
 
 from mbrl_gym.envs.task import Array, Task

@@ -42,7 +42,8 @@ def draw(canvas: Canvas, episode: Episode) -> None:
     ground = PANEL if episode.values is None else mix(HEAT, 0.4, PANEL)
     canvas.trail(way, ACCENT, max(0.07 * grid.size, 1.0), ground)
     if episode.values is not None:
-        draw_policy(canvas, grid, episode.values, DIRECTIONS, _known_cells(episode, walls))
+        cells = _known_cells(episode, walls)
+        draw_policy(canvas, grid, episode.values, DIRECTIONS, cells[cells != episode.states[-1][0]])
     draw_plans(canvas, grid.box, episode.imagined, way[-1], grid.centers)
     _draw_agent(canvas, grid, way[-1], episode.actions)
 
