@@ -29,7 +29,7 @@ from mbrl_gym.envs.task import (
 )
 from mbrl_gym.errors import InvalidSettingError
 
-__all__ = ["DynaMaze", "DynaMazeEnv", "DynaMazeVectorEnv", "Layout", "Maze", "MazeParams", "one_of"]
+__all__ = ["DynaMaze", "DynaMazeEnv", "DynaMazeVectorEnv", "Layout", "Maze", "MazeEnv", "MazeParams", "one_of"]
 
 ACTIONS = ("up", "down", "right", "left")
 INTEGER = np.dtype(np.int64)  # of Discrete observations
@@ -230,7 +230,17 @@ class DynaMaze(Maze):
     """
 
 
-class DynaMazeEnv(TaskEnv):
+class MazeEnv(TaskEnv):
+    """What all mazes' environments add: keys to walk with."""
+
+    def get_keys_to_action(self) -> dict[tuple[int, ...], int]:
+        """Return the actions of the arrow keys, as `gymnasium.utils.play` asks for them."""
+        from mbrl_gym.envs.rendering.maze import KEYS
+
+        return KEYS
+
+
+class DynaMazeEnv(MazeEnv):
     """The Dyna maze of Sutton and Barto (2018), example 8.1.
 
     ## Description

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
-from mbrl_gym.envs.maze import Layout, Maze, MazeParams, one_of
+from mbrl_gym.envs.gym_env import TaskVectorEnv
+from mbrl_gym.envs.maze import Layout, Maze, MazeEnv, MazeParams, one_of
 from mbrl_gym.envs.task import Array, Noise, Params, clip, column, stack_columns
 from mbrl_gym.errors import InvalidSettingError
 
@@ -141,7 +141,7 @@ class ShortcutMaze(ChangingMaze):
     """
 
 
-class BlockingMazeEnv(TaskEnv):
+class BlockingMazeEnv(MazeEnv):
     """The blocking maze of Sutton and Barto (2018), example 8.2.
 
     ## Description
@@ -200,7 +200,7 @@ class BlockingMazeVectorEnv(TaskVectorEnv):
     task_class = BlockingMaze
 
 
-class ShortcutMazeEnv(TaskEnv):
+class ShortcutMazeEnv(MazeEnv):
     """The shortcut maze of Sutton and Barto (2018), example 8.3.
 
     ## Description

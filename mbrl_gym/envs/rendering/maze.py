@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pygame
 
 from mbrl_gym.envs.rendering.canvas import Canvas
 from mbrl_gym.envs.rendering.episode import Episode
@@ -14,7 +15,7 @@ from mbrl_gym.envs.rendering.layout import number
 from mbrl_gym.envs.rendering.overlay import draw_band, draw_plans
 from mbrl_gym.envs.rendering.palette import ACCENT, AXIS, BODY, GRID, MUTED, PANEL, TARGET, TEXT, mix
 
-__all__ = ["draw"]
+__all__ = ["KEYS", "draw"]
 
 WALL = mix(BODY, 0.85, PANEL)
 LEGEND = (
@@ -24,6 +25,12 @@ LEGEND = (
     Entry("wall", "bar", WALL),
 )
 DIRECTIONS = np.array([[0, -1], [0, 1], [1, 0], [-1, 0]])  # of the actions: x to the right, y downwards
+KEYS: dict[tuple[int, ...], int] = {  # held keys -> action
+    (pygame.K_UP,): 0,
+    (pygame.K_DOWN,): 1,
+    (pygame.K_RIGHT,): 2,
+    (pygame.K_LEFT,): 3,
+}
 PAST_STEPS = 40
 
 
