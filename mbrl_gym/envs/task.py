@@ -192,7 +192,7 @@ class Task(ABC):
         for name in params:
             if name not in allowed:
                 raise InvalidSettingError(
-                    f"{type(self).__name__} has no parameter {name!r}; it has: {', '.join(allowed)}"
+                    f"{type(self).__name__} has no parameter {name!r}; it has: {', '.join(allowed) or 'none'}"
                 )
         self.dtype = np.dtype(dtype)
         self.params: Any = self.params_class(**params)
@@ -433,7 +433,7 @@ def _check_ranges(params: Params, randomize: Mapping[str, Any]) -> dict[str, tup
     ranges = {}
     for name, given in randomize.items():
         if name not in allowed:
-            raise InvalidSettingError(f"randomize cannot vary {name!r}; it can: {', '.join(allowed)}")
+            raise InvalidSettingError(f"randomize cannot vary {name!r}; it can: {', '.join(allowed) or 'nothing'}")
         try:
             low, high = given
         except (TypeError, ValueError) as error:
