@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
+from mbrl_gym.envs.table import Table
 from mbrl_gym.envs.task import (
     Array,
     Noise,
@@ -20,18 +18,15 @@ from mbrl_gym.envs.task import (
     Optimum,
     Params,
     Task,
-    as_number,
     cast,
-    clip,
     column,
-    namespace,
     stack_columns,
 )
 from mbrl_gym.errors import InvalidSettingError
 
-__all__ = ["DynaMaze", "DynaMazeEnv", "DynaMazeVectorEnv", "Layout", "Maze", "MazeEnv", "MazeParams", "one_of"]
+__all__ = ["DynaMaze", "DynaMazeEnv", "DynaMazeVectorEnv", "Layout", "Maze", "MazeEnv", "MazeParams"]
 
-ACTIONS = ("up", "down", "right", "left")
+STEPS = ((-1, 0), (1, 0), (0, 1), (0, -1))  # rows and columns by which up, down, right and left lead
 INTEGER = np.dtype(np.int64)  # of Discrete observations
 
 
@@ -62,10 +57,24 @@ class Layout(NamedTuple):
         walls = frozenset(cell for cell, mark in enumerate(cells) if mark == "#")
         return cls(len(lines), len(lines[0]), walls, cells.index("S"), cells.index("G"))
 
+    @property
+    def cells(self) -> int:
+        """Number of cells, walls included."""
+        return self.rows * self.columns
 
-def one_of(cell: Array, cells: Iterable[int]) -> Array:
-    """Return whether the cells `[...]` are among some given ones."""
-    return reduce(or_, (cell == other for other in cells), cell < 0)
+    def has_wall(self, cell: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return whether there are walls in cells `[...]`."""
+        return np.isin(cell, list(self.walls))
+
+    def moves(self) -> np.ndarray[Any, Any]:
+        """Return the cell (int64) to which each action leads from each cell, `[cells, 4]`."""
+        here = np.arange(self.cells)
+        row, column = np.divmod(here, self.columns)
+        leads = []
+        for down, right in STEPS:
+            beside = self.columns * np.clip(row + down, 0, self.rows - 1) + np.clip(column + right, 0, self.columns - 1)
+            leads.append(np.where(self.has_wall(beside), here, beside))
+        return np.stack(leads, -1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +107,10 @@ class Maze(Task):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.layout = Layout.of(self.drawing)
-        self.lasting_walls = self.layout.walls
-        self.observation_space = spaces.Discrete(self.layout.rows * self.layout.columns)
-        self.action_space = spaces.Discrete(len(ACTIONS))
+        self.layouts: tuple[Layout, ...] = (self.layout,)  # all that there are in the course of time
+        self.observation_space = spaces.Discrete(self.layout.cells)
+        self.action_space = spaces.Discrete(len(STEPS))
+        self._moves = Table(self.layout.moves().astype(self.dtype))
 
     # What happens -------------------------------------------------------------------------------------------------
 
@@ -109,27 +119,14 @@ class Maze(Task):
         return stack_columns(noise.normal.sum(-1) + self.layout.start)  # the sum of no numbers: zeros `[...]`
 
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
-        """Go to the neighbouring cell, unless it is blocked."""
-        return stack_columns(self.moved(state, action))
-
-    def moved(self, state: Array, action: Array) -> Array:
-        """Return the cells `[...]` to which the actions lead."""
-        cell, columns = column(state, 0), self.layout.columns
-        up, down, right, left = (as_number(action == index, cell) for index in range(len(ACTIONS)))
-        row = namespace(cell).floor(cell / columns)
-        across = clip(cell - columns * row + right - left, 0, columns - 1)
-        beside = columns * clip(row + down - up, 0, self.layout.rows - 1) + across
-        free = 1 - as_number(self.blocked(state, beside), cell)
-        return cell + free * (beside - cell)
-
-    def blocked(self, state: Array, cell: Array) -> Array:
-        """Return whether there are walls in the cells `[...]` in these states `[..., S]`."""
-        return one_of(cell, self.layout.walls)
+        """Go to the neighbouring cell, unless there is a wall."""
+        return stack_columns(self._moves[self.observation(state), cast(action, INTEGER)])
 
     def allows(self, state: Array) -> bool:
-        """Return whether the cells can be entered."""
+        """Return whether the cells can be entered, at some time at least."""
         cell = column(state, 0)
-        return bool(np.all((cell == np.floor(cell)) & ~one_of(cell, self.lasting_walls))) and super().allows(state)
+        entered = np.any([~layout.has_wall(cell) for layout in self.layouts], axis=0)
+        return bool(np.all(entered & (cell == np.floor(cell)))) and super().allows(state)
 
     def observation(self, state: Array) -> Array:
         """Return the cell."""
@@ -151,10 +148,9 @@ class Maze(Task):
 
     # What is known about it ---------------------------------------------------------------------------------------
 
-    def walls(self, state: Array) -> np.ndarray[Any, Any]:
-        """Return where there are walls in a state `[S]`, `[rows, columns]` (bool)."""
-        layout, cells = self.layout, np.arange(self.observation_space.n, dtype=self.dtype)
-        return np.asarray(self.blocked(np.asarray(state), cells)).reshape(layout.rows, layout.columns)
+    def layout_at(self, state: Array | None = None) -> Layout:
+        """Return the layout in a state `[S]`, by default at the first step."""
+        return self.layout
 
     def moves(self, state: Array | None = None) -> np.ndarray[Any, Any]:
         """Return the cell (int64) to which each action leads from each cell, `[cells, 4]`.
@@ -162,12 +158,7 @@ class Maze(Task):
         Args:
             state: The state `[S]` of the maze, whose cell does not matter; by default that of the first step.
         """
-        if state is None:
-            state = self.initial(Noise(np.zeros(0), np.zeros(0)))
-        cells = int(self.observation_space.n)
-        states = np.tile(np.asarray(state, self.dtype), (cells, len(ACTIONS), 1))
-        states[..., 0] = np.arange(cells)[:, None]
-        return np.asarray(self.moved(states, np.arange(len(ACTIONS)))).astype(np.int64)
+        return self.layout_at(state).moves()
 
     def distances(self, state: Array | None = None) -> np.ndarray[Any, Any]:
         """Return the fewest steps from each cell to the goal, `[cells]` (float64); inf where no way leads there.

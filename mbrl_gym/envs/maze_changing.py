@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mbrl_gym.envs.gym_env import TaskVectorEnv
-from mbrl_gym.envs.maze import Layout, Maze, MazeEnv, MazeParams, one_of
-from mbrl_gym.envs.task import Array, Noise, Params, clip, column, stack_columns
+from mbrl_gym.envs.maze import INTEGER, Layout, Maze, MazeEnv, MazeParams
+from mbrl_gym.envs.table import Table
+from mbrl_gym.envs.task import Array, Noise, Params, cast, clip, column, stack_columns
 from mbrl_gym.errors import InvalidSettingError
 
 __all__ = [
@@ -67,8 +68,8 @@ class ChangingMaze(Maze):
         before, after = self.layout, Layout.of(self.drawing_after)
         if before._replace(walls=after.walls) != after:
             raise InvalidSettingError(f"both drawings of {type(self).__name__} need the same size, start and goal")
-        self.lasting_walls = before.walls & after.walls
-        self._closing, self._opening = after.walls - before.walls, before.walls - after.walls
+        self.layouts = (before, after)
+        self._moves = Table(np.stack([before.moves(), after.moves()]).astype(self.dtype))
 
     def initial(self, noise: Noise) -> Array:
         """Return the start, before anything happened."""
@@ -76,20 +77,21 @@ class ChangingMaze(Maze):
         return stack_columns(zero + self.layout.start, zero + self.params.change_at)
 
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
-        """Go to the neighbouring cell, unless it is blocked; the clock goes on in any case."""
-        return stack_columns(self.moved(state, action), clip(column(state, 1) - 1, 0, math.inf))
-
-    def blocked(self, state: Array, cell: Array) -> Array:
-        """Return whether there are walls in the cells `[...]` in these states `[..., S]`."""
-        changed = column(state, 1) == 0
-        passing = changed & one_of(cell, self._closing) | ~changed & one_of(cell, self._opening)
-        return one_of(cell, self.lasting_walls) | passing
+        """Go to the neighbouring cell, unless there is a wall; the clock goes on in any case."""
+        left = column(state, 1)
+        cell = self._moves[cast(left == 0, INTEGER), self.observation(state), cast(action, INTEGER)]
+        return stack_columns(cell, clip(left - 1, 0, math.inf))
 
     def allows(self, state: Array) -> bool:
         """Return whether the cells can be entered at some time, and the clock can stand there."""
         left = column(state, 1)
         counted = (left == np.floor(left)) & (left >= 0) & (left <= self.params.change_at)
         return bool(np.all(counted)) and super().allows(state)
+
+    def layout_at(self, state: Array | None = None) -> Layout:
+        """Return the layout in a state `[S]`, by default at the first step."""
+        left = self.params.change_at if state is None else np.asarray(state)[1]
+        return self.layouts[0 if left > 0 else 1]
 
     def shortest_path(self, state: Array) -> np.ndarray[Any, Any]:
         """Return the fewest steps `[...]` (float64) from states `[..., S]` to the goal; inf where no way leads there.
@@ -106,7 +108,7 @@ class ChangingMaze(Maze):
 
 
 class BlockingMaze(ChangingMaze):
-    """The maze of example 8.2: 10 steps at first; then the gap closes and another opens, from where it takes 16."""
+    """The maze of example 8.2: 10 steps at first; then the gap closes and another opens, through which it takes 16."""
 
     drawing = """
         ........G

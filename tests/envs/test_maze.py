@@ -102,7 +102,7 @@ def test_every_move_is_the_books(name):
 def test_walls_and_moves_are_those_of_the_map(name):
     task, clock, walls = SITUATIONS[name]
     state = np.array([0, *clock], np.float32)
-    assert {(int(row), int(column)) for row, column in np.argwhere(task.walls(state))} == walls
+    assert {divmod(cell, COLUMNS) for cell in task.layout_at(state).walls} == walls
     moves = task.moves(state)
     assert moves.shape == (54, 4)
     for cell in np.ndindex(ROWS, COLUMNS):

@@ -37,7 +37,8 @@ PAST_STEPS = 40
 def draw(canvas: Canvas, episode: Episode) -> None:
     """Draw the maze, the last PAST_STEPS steps, and the agent, who faces where it last went."""
     task: Any = episode.task
-    layout, walls = task.layout, task.walls(episode.states[-1]).ravel()
+    layout = task.layout_at(episode.states[-1])
+    walls = layout.has_wall(np.arange(layout.cells))
     box = draw_frame(canvas, episode, (*LEGEND, *_value_entries(episode, walls)))
     grid = Grid.in_box(layout.rows, layout.columns, box)
     canvas.panel(grid.box, PANEL)
