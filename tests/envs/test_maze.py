@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 
+import mbrl_gym
 from mbrl_gym.envs import BlockingMaze, DynaMaze, Maze, ShortcutMaze, TaskVectorEnv
 from mbrl_gym.envs.maze_changing import ChangingMaze
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
@@ -443,6 +444,26 @@ def test_random_walks_reach_the_goal_within_the_registered_steps():
         arrived = [np.linalg.matrix_power(chance, steps)[task.layout.start, goal] for steps in (100, 10_000)]
         assert arrived[0] == pytest.approx(within_100, abs=0.005)
         assert 1 - arrived[1] < 1 / 290_000
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_scores_are_of_episodes_of_the_nominal_length(env_id):
+    """A walk along the best actions scores 1, one against the wall as much less as random ones earn."""
+    env = gym.make(env_id, max_episode_steps=100)
+    values = env.unwrapped.task.action_values()
+    assert env.unwrapped.task.nominal_steps == 100
+    returns = []
+    for policy in (lambda cell: int(values[cell].argmax()), lambda cell: DOWN):
+        cell, _ = env.reset(seed=1_000_000)
+        total, ended = 0.0, False
+        while not ended:
+            cell, reward, terminated, truncated, _ = env.step(policy(cell))
+            total, ended = total + reward, terminated or truncated
+        returns.append(total)
+    best, worst = mbrl_gym.score(env_id, returns)
+    random = mbrl_gym.reference(env_id).random
+    assert best == 1.0
+    assert worst == pytest.approx(-random / (1 - random))
 
 
 # --- models of them ---
