@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -33,16 +33,18 @@ class Controls:
     """Turns the keys that are held into actions.
 
     Box: each component has two keys (`AXES`), and its middle where neither or both are held. Discrete: the digits, 0
-    for the first action (`start`); of two actions also the arrows left and right. Of several the last one counts.
+    for the first action (`start`); of two actions also the arrows left and right, and the keys that the environment
+    names itself (`get_keys_to_action`, a convention of Gymnasium). Of several the last one counts.
 
     Args:
         space: The action space.
+        keys: Key codes, each alone in a tuple, and the Discrete actions that they stand for; all else is left out.
 
     Raises:
         UnsupportedSpaceError: Neither a Discrete of at most ten actions nor a flat Box of at most six components.
     """
 
-    def __init__(self, space: gym.Space[Any]) -> None:
+    def __init__(self, space: gym.Space[Any], keys: Mapping[Any, int] | None = None) -> None:
         discrete = isinstance(space, spaces.Discrete) and space.n <= 10
         flat = isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0] <= len(AXES)
         if not discrete and not flat:
@@ -53,10 +55,17 @@ class Controls:
         self.space: Any = space
         self.discrete = discrete
         self._choices: dict[int, int] = {}  # key -> which of the Discrete actions, from 0 on
+        self._own: dict[int, int] = {}  # those of the environment
         if isinstance(space, spaces.Discrete):
             self._choices = {pygame.K_0 + index: index for index in range(int(space.n))}
             if space.n == 2:
                 self._choices |= {pygame.K_LEFT: 0, pygame.K_RIGHT: 1}
+            self._own = {
+                held[0]: int(action - space.start)
+                for held, action in (keys or {}).items()
+                if len(held) == 1 and isinstance(held[0], int)
+            }
+            self._choices |= self._own
 
     @property
     def help(self) -> str:
@@ -66,6 +75,8 @@ class Controls:
             if not more:
                 return f"0: action {first}"
             arrows = ", or Left Right" if more == 1 else ""
+            if self._own:
+                arrows = ", or " + " ".join(pygame.key.name(key).capitalize() for key in self._own)
             return f"0 to {more}{arrows}: actions {first} to {first + more}"
         axes = ", ".join(name for *_, name in AXES[: self.space.shape[0]])
         return f"{axes}: action {'components' if self.space.shape[0] > 1 else ''}".rstrip()
@@ -106,7 +117,8 @@ class Game:
         self, env: gym.Env[Any, Any], agent: Any = None, *, seed: int = 0, report: Callable[[str], None] = print
     ) -> None:
         self.env, self.agent, self.seed = env, agent, seed
-        self.controls = Controls(env.action_space)
+        keys = getattr(env.unwrapped, "get_keys_to_action", None)
+        self.controls = Controls(env.action_space, None if keys is None else keys())
         self.returns: list[float] = []  # of the episodes so far
         self.total = 0.0
         self.paused = False

@@ -18,13 +18,20 @@ from mbrl_gym import envs
 
 FOLDER = Path(__file__).parent
 SEED = 7
-STEPS = {"mbrl/Arm-v0": 6, "mbrl/ArmSparse-v0": 4, "mbrl/ArmTorque-v0": 4, "mbrl/Drift-v0": 4}
-"""Steps before the picture is taken, where not 18 (of planners), 14 (with a gripper) or 400 (of bandits)."""
+STEPS = {
+    "mbrl/Arm-v0": 6,
+    "mbrl/ArmSparse-v0": 4,
+    "mbrl/ArmTorque-v0": 4,
+    "mbrl/Drift-v0": 4,
+    "mbrl/BlockingMaze-v0": 7,
+}
+"""Steps before the picture is taken, where not 18 (planners), 14 (with a gripper), 12 (in mazes) or 400 (bandits)."""
 
 HEAD = """# Gallery
 
 All environments of this package, written by `python docs/gallery.py`. Planned ones show what `MPC` with the exact model
-imagines at that moment: blue the best plan, grey others that it keeps. Box actions are in [-1, 1].
+imagines at that moment: blue the best plan, grey others that it keeps. Mazes show what each cell is worth at best, and
+the best actions. Box actions are in [-1, 1].
 Returns are means over the 100 evaluation seeds, `env.reset(seed=0)` to `seed=99`.
 
 | | |
@@ -95,6 +102,8 @@ def _describe(space: gym.Space[Any]) -> str:
 def draw(env_id: str) -> np.ndarray[Any, Any]:
     """Return a picture of 640 x 480 pixels some steps into an episode."""
     with closing(gym.make(env_id, render_mode="rgb_array")) as env:
+        if isinstance(env.observation_space, spaces.Discrete):
+            return _walk(env, STEPS.get(env_id, 12))
         if isinstance(env.action_space, spaces.Discrete):
             return _pull(env, STEPS.get(env_id, 400))
         if isinstance(env.observation_space, spaces.Dict):
@@ -130,6 +139,20 @@ def _pull(env: gym.Env[Any, Any], steps: int) -> np.ndarray[Any, Any]:
         totals[arm] += float(reward)
         pulls[arm] += 1
     return np.asarray(env.render())
+
+
+def _walk(env: gym.Env[Any, Any], steps: int) -> np.ndarray[Any, Any]:
+    """Take a best action, in one of four steps any."""
+    from mbrl_gym.wrappers import ShowValues
+
+    generator, values = np.random.default_rng(SEED), env.unwrapped.task.action_values()  # type: ignore[attr-defined]
+    shown = ShowValues(env, values)
+    cell, _ = shown.reset(seed=SEED)
+    for _ in range(steps):
+        best = np.flatnonzero(values[cell] == values[cell].max())
+        action = generator.integers(4) if generator.random() < 0.25 else generator.choice(best)
+        cell = shown.step(int(action))[0]
+    return np.asarray(shown.render())
 
 
 def _carry(env: gym.Env[Any, Any], steps: int) -> np.ndarray[Any, Any]:

@@ -59,6 +59,8 @@ def score(env_id: str, returns: Any) -> Any:
     The two ends are means over the 100 evaluation seeds, so that the mean score of a controller on these episodes is
     at most 1: in expectation where there is noise, and up to the gap where the optimum is a best-known value. Episodes
     from other seeds may be easier or harder than these on average, and then score above 1 or below what they deserve.
+    Episodes have the registered length, but for those of mazes, which are scored over 100 steps (their
+    `task.nominal_steps`): make these with `max_episode_steps=100`.
 
     Raises:
         InvalidSettingError: No reference values are stored for this id.

@@ -121,7 +121,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         super().reset(seed=None if seed is None else int(seed))
         self._seed_noise(seed is not None)
         rows = self._rows.mask(mask)
-        self._begin(rows, starts, everywhere=bool(mask.all()))
+        self._begin(rows, starts, everywhere=bool(mask.all()), anew=seed is not None)
         self._started = True
         self._steps = self._rows.put(self._steps, rows, 0)
         self._ended = self._rows.put(self._ended, rows, False)
@@ -168,8 +168,11 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         """Let `np_random`, which has a new seed or not, decide all random numbers."""
 
     @abstractmethod
-    def _begin(self, mask: Array, starts: Any, *, everywhere: bool = False) -> None:
-        """Put the rows of the mask at their part of the starts, or at drawn ones; the first time, everywhere."""
+    def _begin(self, mask: Array, starts: Any, *, everywhere: bool = False, anew: bool = False) -> None:
+        """Put the rows of the mask at their part of the starts, or at drawn ones; the first time, everywhere.
+
+        With `anew`, nothing outlives the episodes before.
+        """
 
     @abstractmethod
     def _check_actions(self, actions: Any) -> Array:

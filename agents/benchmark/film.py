@@ -10,12 +10,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from PIL import Image
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import mbrl_gym
 from mbrl_gym.errors import InvalidSettingError
-from mbrl_gym.wrappers import PlanningAgent, ShowPlans
+from mbrl_gym.wrappers import PlanningAgent, ShowPlans, ShowValues, TabularAgent
 
 from .records import Run, replacing
 from .settings import AGENTS, brief, check_env, full_id, load_agent
@@ -47,7 +48,7 @@ def check_drawable(env_id: str, render_mode: str) -> None:
 def make_film_env(
     env_id: str, agent: BaseAlgorithm | None, render_mode: str, size: tuple[int, int] = SIZE, **settings: Any
 ) -> gym.Env[Any, Any]:
-    """Make an environment that draws, and draws the agent's plans, for an agent that was trained in its like.
+    """Make an environment that draws, with the agent's plans or values, for an agent that was trained in its like.
 
     Args:
         env_id: The environment.
@@ -73,7 +74,15 @@ def make_film_env(
     env = check_env(env_id, render_mode=render_mode, **settings)
     if agent is not None and shows_plans(env, agent):
         return ShowPlans(env, agent)  # type: ignore[arg-type]
+    if isinstance(agent, TabularAgent) and _shows_values(env):
+        return ShowValues(env, agent)
     return env
+
+
+def _shows_values(env: gym.Env[Any, Any]) -> bool:
+    """Return whether pictures of an environment can show a table of action values."""
+    discrete = isinstance(env.observation_space, spaces.Discrete) and isinstance(env.action_space, spaces.Discrete)
+    return discrete and hasattr(env.unwrapped, "show_values")
 
 
 def shows_plans(env: gym.Env[Any, Any], agent: BaseAlgorithm) -> bool:

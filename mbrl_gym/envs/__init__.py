@@ -33,6 +33,18 @@ from mbrl_gym.envs.drone_obstacles import (
 )
 from mbrl_gym.envs.drone_quad import DroneQuad, DroneQuadEnv, DroneQuadParams, DroneQuadVectorEnv
 from mbrl_gym.envs.gym_env import TaskEnv, TaskVectorEnv
+from mbrl_gym.envs.maze import DynaMaze, DynaMazeEnv, DynaMazeVectorEnv, Maze, MazeParams
+from mbrl_gym.envs.maze_changing import (
+    BlockingMaze,
+    BlockingMazeEnv,
+    BlockingMazeParams,
+    BlockingMazeVectorEnv,
+    ChangingMaze,
+    ShortcutMaze,
+    ShortcutMazeEnv,
+    ShortcutMazeParams,
+    ShortcutMazeVectorEnv,
+)
 from mbrl_gym.envs.task import Noise, NoiseSizes, Optimum, Params, Task, draw
 
 __all__ = [
@@ -64,10 +76,15 @@ __all__ = [
     "BanditEnv",
     "BanditParams",
     "BanditVectorEnv",
+    "BlockingMaze",
+    "BlockingMazeEnv",
+    "BlockingMazeParams",
+    "BlockingMazeVectorEnv",
     "CartPoleContinuous",
     "CartPoleContinuousEnv",
     "CartPoleContinuousParams",
     "CartPoleContinuousVectorEnv",
+    "ChangingMaze",
     "Drift",
     "DriftEnv",
     "DriftParams",
@@ -84,10 +101,19 @@ __all__ = [
     "DroneQuadParams",
     "DroneQuadVectorEnv",
     "DroneVectorEnv",
+    "DynaMaze",
+    "DynaMazeEnv",
+    "DynaMazeVectorEnv",
+    "Maze",
+    "MazeParams",
     "Noise",
     "NoiseSizes",
     "Optimum",
     "Params",
+    "ShortcutMaze",
+    "ShortcutMazeEnv",
+    "ShortcutMazeParams",
+    "ShortcutMazeVectorEnv",
     "Task",
     "TaskEnv",
     "TaskVectorEnv",

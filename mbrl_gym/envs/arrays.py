@@ -37,7 +37,7 @@ class Arrays(Rows, Protocol):
     def fresh_starts(self, mask: Array) -> Array:
         """Return start states for `put`."""
 
-    def chosen(self, mask: Array, states: np.ndarray[Any, Any]) -> Array:
+    def chosen(self, mask: Array, states: Array) -> Array:
         """Return given states `[N, S]`, of which the mask chooses, for `put`."""
 
     def final_observations(self, observation: Array, ended: Array) -> Any:
@@ -94,7 +94,7 @@ class NumpyArrays(NumpyRows):
         """Return start states of the rows in the mask."""
         return self._task.initial(self.draw(int(mask.sum()), self._task.initial_noise))
 
-    def chosen(self, mask: Array, states: np.ndarray[Any, Any]) -> Array:
+    def chosen(self, mask: Array, states: Array) -> Array:
         """Return the states that the mask chooses."""
         return states[mask]
 
@@ -195,7 +195,7 @@ class TensorArrays:
         """Return start states of all rows."""
         return self._task.initial(self.draw(len(mask), self._task.initial_noise))
 
-    def chosen(self, mask: Array, states: np.ndarray[Any, Any]) -> Array:
+    def chosen(self, mask: Array, states: Array) -> Array:
         """Return all states."""
         return self.state(states)
 

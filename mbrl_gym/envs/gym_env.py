@@ -41,11 +41,12 @@ class _TaskFace:
         self._renderer: Renderer | None = None
         self._state: Array | None = None
         self._observation: Array | None = None
+        self._values: np.ndarray[Any, Any] | None = None  # that pictures show
 
     def _new_episode(self, state: Array) -> Episode:
         from mbrl_gym.envs.rendering import Episode
 
-        return Episode(self.task, [np.array(state)], [], [])
+        return Episode(self.task, [np.array(state)], [], [], values=self._values)
 
     def _draw_frame(self, episode: Episode) -> np.ndarray[Any, Any] | None:
         from mbrl_gym.envs.rendering import Renderer
@@ -78,8 +79,9 @@ class _TaskFace:
         state = np.broadcast_to(state, (*batch, task.state_size)).copy()
         if not (np.isfinite(state).all() and task.allows(state)):
             raise InvalidSettingError(
-                f'options["state"] must be finite and lead to an observation within {task.observation_space}, '
-                f"with all constants in their ranges, but {given!r} was given"
+                f'options["state"] must be finite, one that {type(task).__name__} can be in, and lead to an '
+                f"observation within {task.observation_space}, with all constants in their ranges, but {given!r} was "
+                "given"
             )
         return state
 
@@ -116,6 +118,8 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; `options={"state": [...]}` sets the state exactly. `info` holds randomised constants.
 
+        The state columns that a task names in `carried` outlive the episode, unless a seed is given.
+
         Raises:
             InvalidSettingError: Unknown option, or a state that the task cannot be in.
         """
@@ -125,6 +129,8 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
         super().reset(seed=seed)
         if state is None:
             state = self.task.initial(draw(self.np_random, (), self.task.initial_noise, self.task.dtype))
+            if self.task.carried and seed is None and self._state is not None:
+                state = self.task.carry_over(self._state, state)
         self._state = state
         self._observation = self.task.observation(state)
         if self.render_mode is not None:
@@ -193,6 +199,23 @@ class TaskEnv(_TaskFace, gym.Env[Any, Any]):
         if self._episode is not None:
             self._episode.imagine(plans, particles)
 
+    def show_values(self, values: Array | None) -> None:
+        """Draw an agent's action values over all pictures from now on, until the next call.
+
+        Args:
+            values: `[observations, actions]`, the return that the agent expects of each action at each observation, in
+                the order of their numbers; None draws nothing.
+
+        Raises:
+            InvalidSettingError: Another shape, values that are not finite, or a task whose observations or actions
+                are not Discrete.
+        """
+        from mbrl_gym.envs.rendering.episode import checked_values
+
+        self._values = None if values is None else checked_values(self.task, values)
+        if self._episode is not None:
+            self._episode.values = self._values
+
     def locate(self, x: float, y: float) -> np.ndarray[Any, Any] | None:
         """Return where in the world a point of the last picture [px] is, in the coordinates of the target.
 
@@ -258,7 +281,8 @@ class TaskVectorEnv(_TaskFace, BatchedVectorEnv):
     finite nor steps of rows that ended are refused. Gradients flow from rewards to actions that ask for them.
 
     `reset(options={"state": ...})`, `[N, S]` or `[S]`, sets the states exactly; with `"reset_mask"`, bool `[N]`, those
-    of the chosen rows only. `info` holds the randomised constants `[N]`.
+    of the chosen rows only. `info` holds the randomised constants `[N]`. The state columns that a task names in
+    `carried` outlive a row's episode, unless `reset` is given a seed.
 
     Args:
         task: The task; by default the class's own, with `params`.
@@ -374,10 +398,15 @@ class TaskVectorEnv(_TaskFace, BatchedVectorEnv):
     def _seed_noise(self, anew: bool) -> None:
         self._arrays.seed(self.np_random, anew)
 
-    def _begin(self, mask: Array, starts: Array | None, *, everywhere: bool = False) -> None:
+    def _begin(self, mask: Array, starts: Array | None, *, everywhere: bool = False, anew: bool = False) -> None:
         """Put rows at starts; NumPy writes into the arrays of the running step."""
-        arrays = self._arrays
-        starts = arrays.fresh_starts(mask) if starts is None else arrays.chosen(mask, starts)
+        arrays, before = self._arrays, self._state
+        if starts is not None:
+            starts = arrays.chosen(mask, starts)
+        else:
+            starts = arrays.fresh_starts(mask)
+            if self.task.carried and before is not None and not anew:
+                starts = self.task.carry_over(arrays.chosen(mask, before), starts)
         observation = self.task.observation(starts)
         if everywhere:
             self._state, self._observation = starts, observation
@@ -393,6 +422,8 @@ class TaskVectorEnv(_TaskFace, BatchedVectorEnv):
     def _advance(self, actions: Array) -> tuple[Array, Array, dict[str, Array]]:
         task, before = self.task, self._state
         state = task.transition(before, actions, self._arrays.draw(self.num_envs, task.transition_noise))
+        if task.carried:  # rows that ended wait for their reset as they are
+            state = self._arrays.put(state, self._ended, self._arrays.chosen(self._ended, before))
         observation = task.observation(state)
         reward = task.reward(self._observation, actions, observation)
         self._state, self._observation = state, observation

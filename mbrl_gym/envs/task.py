@@ -23,6 +23,7 @@ __all__ = [
     "Params",
     "Task",
     "as_number",
+    "cast",
     "clip",
     "column",
     "copied",
@@ -51,7 +52,9 @@ def namespace(array: Array) -> Any:
 
 
 def copied(array: Array) -> Array:
-    """Return a copy that keeps the columns contiguous."""
+    """Return a copy that keeps the columns contiguous; a single NumPy number cannot change and needs none."""
+    if isinstance(array, np.generic):
+        return array
     return array.copy(order="K") if isinstance(array, np.ndarray) else array.clone()
 
 
@@ -84,6 +87,14 @@ def clip(values: Array, low: float, high: float) -> Array:
 def as_number(flag: Array, like: Array) -> Array:
     """Return booleans `[...]` as zeros and ones of the kind of `like`."""
     return type(like)(flag) if isinstance(like, np.generic) else namespace(like).astype(flag, like.dtype)
+
+
+def cast(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return numbers or booleans `[...]` in a dtype, which NumPy and torch call by the same name."""
+    if isinstance(values, np.generic | int):
+        return dtype.type(values)
+    xp = namespace(values)
+    return xp.astype(values, getattr(xp, dtype.name))
 
 
 def norm(*components: Array) -> Array:
@@ -135,11 +146,15 @@ class Task(ABC):
     """Pure, batched, stateless description of a Markov decision process.
 
     All methods take and return arrays with any leading batch axes (`[..., S]` states, `[..., A]` Box actions or
-    `[...]` Discrete ones, `[..., O]` observations, `[...]` rewards and flags), from NumPy or torch alike.
-    Reward and termination are functions of observations, so that they also serve any learned model.
+    `[...]` Discrete ones, `[..., O]` Box observations or `[...]` Discrete ones (int64), `[...]` rewards and flags),
+    from NumPy or torch alike. Reward and termination are functions of observations, so that they also serve any
+    learned model.
 
     Randomised constants are the last columns of the state: each row has its own, drawn at the start and never
     observed. The equations take their constants from `constants(state)`, whether they vary or not.
+
+    An episode starts from nothing but noise, except for the state columns named in `carried`: environments take these
+    over from the end of the episode before, unless they are reset with a seed.
 
     Args:
         dtype: Floating dtype of states and observations, "float32" or "float64".
@@ -152,15 +167,16 @@ class Task(ABC):
 
     params_class: ClassVar[type[Params]]
     state_columns: tuple[str, ...]  # names of the S state columns, with units
+    carried: ClassVar[tuple[str, ...]] = ()  # names of those that outlive an episode
     fully_observed: bool = True
     parts: Mapping[str, slice] = {}
     optimum: ClassVar[Optimum] = Optimum("unknown", "unknown")
-    nominal_steps: ClassVar[int]  # length of the registered episode
+    nominal_steps: ClassVar[int]  # length of the episodes that are scored: of the registered ones, or shorter
     scene: ClassVar[str]  # module of `mbrl_gym.envs.rendering` that draws the task
     render_fps: ClassVar[int] = 20
     initial_noise: NoiseSizes
     transition_noise: NoiseSizes
-    observation_space: spaces.Box
+    observation_space: spaces.Box | spaces.Discrete
     action_space: spaces.Box | spaces.Discrete
 
     def __init__(
@@ -176,7 +192,7 @@ class Task(ABC):
         for name in params:
             if name not in allowed:
                 raise InvalidSettingError(
-                    f"{type(self).__name__} has no parameter {name!r}; it has: {', '.join(allowed)}"
+                    f"{type(self).__name__} has no parameter {name!r}; it has: {', '.join(allowed) or 'none'}"
                 )
         self.dtype = np.dtype(dtype)
         self.params: Any = self.params_class(**params)
@@ -236,6 +252,11 @@ class Task(ABC):
     def initial(self, noise: Noise) -> Array:
         """Return the start states `[..., S]` that the noise `[..., *]` selects."""
 
+    def carry_over(self, before: Array, start: Array) -> Array:
+        """Return start states `[..., S]` whose `carried` columns are those of the states `[..., S]` before."""
+        columns = zip(self.state_columns, unstack_columns(before), unstack_columns(start), strict=True)
+        return stack_columns(*(old if name in self.carried else new for name, old, new in columns))
+
     def allows(self, state: Array) -> bool:
         """Return whether the task can be in these (finite) states; they must lead to valid observations."""
         constants = self.constants(state)
@@ -243,10 +264,10 @@ class Task(ABC):
             value = getattr(constants, name)
             if np.any((value < low - 1e-6 * abs(low)) | (value > high + 1e-6 * abs(high))):
                 return False
-        observation = self.observation(state)
-        return bool(
-            np.all(observation >= self.observation_space.low) and np.all(observation <= self.observation_space.high)
-        )
+        observation, space = self.observation(state), self.observation_space
+        if isinstance(space, spaces.Discrete):
+            return bool(np.all((observation >= space.start) & (observation < space.start + space.n)))
+        return bool(np.all(observation >= space.low) and np.all(observation <= space.high))
 
     @abstractmethod
     def transition(self, state: Array, action: Array, noise: Noise) -> Array:
@@ -254,7 +275,7 @@ class Task(ABC):
 
     @abstractmethod
     def observation(self, state: Array) -> Array:
-        """Return the observations `[..., O]` of the states."""
+        """Return the observations `[..., O]` of the states, or `[...]` (int64) where they are Discrete."""
 
     @abstractmethod
     def reward(self, observation: Array, action: Array, next_observation: Array) -> Array:
@@ -262,9 +283,10 @@ class Task(ABC):
 
     def terminal(self, next_observation: Array) -> Array:
         """Return whether the episode ends `[...]`; by default it never does."""
-        if isinstance(next_observation, np.ndarray) and next_observation.ndim == 1:
+        discrete = isinstance(self.observation_space, spaces.Discrete)
+        first = next_observation if discrete else column(next_observation, 0)
+        if isinstance(first, np.generic):
             return np.False_
-        first = next_observation[..., 0]
         xp = namespace(first)
         return xp.zeros_like(first, dtype=xp.bool)
 
@@ -343,9 +365,9 @@ class Task(ABC):
         return type(self)(dtype=self.dtype, **kept)
 
     def published_space(self) -> spaces.Space[Any]:
-        """Return the space of what environments return: the flat Box, or a Dict of its `parts`."""
+        """Return the space of what environments return: the task's own, or a Dict of the `parts` of its flat Box."""
         box = self.observation_space
-        if not self.parts:
+        if not self.parts or isinstance(box, spaces.Discrete):
             return box
         dtype: Any = box.dtype
         return spaces.Dict(
@@ -353,7 +375,7 @@ class Task(ABC):
         )
 
     def publish(self, observation: Array) -> Any:
-        """Return the flat observations `[..., O]` as environments return them, in new memory."""
+        """Return the observations `[..., O]`, or `[...]` Discrete ones, as environments return them, in new memory."""
         if not self.parts:
             return copied(observation)
         return {name: copied(observation[..., part]) for name, part in self.parts.items()}
@@ -411,7 +433,7 @@ def _check_ranges(params: Params, randomize: Mapping[str, Any]) -> dict[str, tup
     ranges = {}
     for name, given in randomize.items():
         if name not in allowed:
-            raise InvalidSettingError(f"randomize cannot vary {name!r}; it can: {', '.join(allowed)}")
+            raise InvalidSettingError(f"randomize cannot vary {name!r}; it can: {', '.join(allowed) or 'nothing'}")
         try:
             low, high = given
         except (TypeError, ValueError) as error:

@@ -19,7 +19,7 @@ class PureTask(Protocol):
     """The part of a task that its exact model calls."""
 
     fully_observed: Any
-    observation_space: spaces.Box
+    observation_space: spaces.Box | spaces.Discrete
     action_space: spaces.Box | spaces.Discrete
     transition_noise: NoiseSizes
 
@@ -64,7 +64,8 @@ class ExactModel(WorldModel):
         """Return the task's states `[P, N, S]` and their observations `[P, N, O]`."""
         self.check_particles(particles)
         states = self.task.state(observation)
-        return states.expand(particles, -1, -1), observation.expand(particles, -1, -1)
+        own = (-1,) * (1 + len(self.encode_observation.event_shape))
+        return states.expand(particles, -1, -1), observation.expand(particles, *own)
 
     def step(self, state: tuple[Tensor, Tensor], action: Tensor, noise: Noise | None = None) -> Prediction:
         """Advance the task; without noise, its random numbers are 0 (normal) and 0.5 (uniform)."""

@@ -6,6 +6,7 @@ from mbrl_gym.wrappers.learn import LearnModel
 from mbrl_gym.wrappers.minari_datasets import from_minari, to_minari
 from mbrl_gym.wrappers.record import RecordTransitions
 from mbrl_gym.wrappers.show_plans import Decision, PlanningAgent, ShowPlans
+from mbrl_gym.wrappers.show_values import ShowValues, TabularAgent
 
 __all__ = [
     "CuriosityReward",
@@ -16,6 +17,8 @@ __all__ = [
     "PlanningAgent",
     "RecordTransitions",
     "ShowPlans",
+    "ShowValues",
+    "TabularAgent",
     "from_minari",
     "to_minari",
 ]

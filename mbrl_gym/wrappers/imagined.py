@@ -131,7 +131,7 @@ class ImaginedVectorEnv(BatchedVectorEnv):
             self._generator.manual_seed(int(self.np_random.integers(2**63)))
             self._seeded = True
 
-    def _begin(self, mask: Array, starts: Array | None, *, everywhere: bool = False) -> None:
+    def _begin(self, mask: Array, starts: Array | None, *, everywhere: bool = False, anew: bool = False) -> None:
         if not self.model.fitted:
             raise InvalidSettingError(f"{type(self.model).__name__} was not fitted yet: call fit(transitions) first")
         rows = self._draw_starts(int(mask.sum())) if starts is None else starts[mask]

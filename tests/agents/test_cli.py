@@ -312,7 +312,7 @@ def test_envs_lists_every_environment(width: int) -> None:
     assert done.exit_code == 0
     for env_id in mbrl_gym.env_ids():
         steps = f"{gym.spec(env_id).max_episode_steps:,}"
-        assert re.search(rf"^ *{env_id} +(Box|Dict).* {steps} *$", done.stdout, re.MULTILINE)
+        assert re.search(rf"^ *{env_id} +(Box|Dict|Discrete).* {steps} *$", done.stdout, re.MULTILINE)
     text = " ".join(done.stdout.split())
     assert "A two-link arm in the plane reaches for a target." in text
     assert f"random {mbrl_gym.reference('mbrl/Drift-v0').random:,.2f}, optimum" in text

@@ -299,6 +299,23 @@ def drag(game: Game, x: float, y: float) -> Any:
     return point
 
 
+def test_mazes_are_walked_with_the_arrows(start: Any) -> None:
+    game = start("mbrl/DynaMaze-v0")
+    cells = []
+    for key in (UP, RIGHT, DOWN, LEFT):
+        press(key)
+        game.frame()
+        release(key)
+        cells.append(int(game.env.unwrapped.get_state()["state"][0]))
+    assert cells == [9, 10, 19, 18]
+    assert game.help[0] == "0 to 3, or Up Down Right Left: actions 0 to 3"
+
+
+def test_combinations_of_keys_are_left_out() -> None:
+    controls = Controls(spaces.Discrete(3, start=5), {(UP,): 5, (UP, LEFT): 6, (DOWN,): 7, "w": 5})
+    assert [controls.action({key}) for key in (UP, DOWN, LEFT, pygame.K_1)] == [5, 7, None, 6]
+
+
 def target(game: Game) -> Any:
     task, state = game.env.unwrapped.task, game.env.unwrapped.get_state()["state"]
     return state[[i for i, name in enumerate(task.state_columns) if name.startswith(("target", "goal"))]]

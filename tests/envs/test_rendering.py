@@ -26,7 +26,9 @@ from mbrl_gym.envs.rendering.layout import ticks
 from mbrl_gym.errors import InvalidSettingError
 
 IDS = mbrl_gym.env_ids()
-PLANNED = [name for name in IDS if "Bandit" not in name]  # scenes that draw imagined observations
+PLANNED = [  # scenes that draw imagined rows of numbers
+    name for name in IDS if "Bandit" not in name and "Maze" not in name
+]
 SIZES = [(64, 64), (640, 480), (300, 900), (1000, 1000)]
 
 
@@ -369,6 +371,7 @@ def test_rendered_environments_can_be_copied_and_pickled(name: str) -> None:
 def test_vector_environments_return_a_picture_of_each_copy(name: str) -> None:
     envs = gym.make_vec(name, num_envs=3, render_mode="rgb_array", width=64, height=48)
     envs.reset(seed=0)
+    envs.action_space.seed(1)
     envs.step(envs.action_space.sample())
     images = envs.render()
     assert isinstance(images, tuple)

@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from env_toys import is_random
 from gymnasium import spaces
 
 import mbrl_gym
@@ -23,6 +24,7 @@ class VectorCase:
     limit: int  # steps an episode
     option: str  # of reset, that sets starts exactly
     starts_differ: bool
+    random: bool = True  # whether anything is drawn
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def make(self, **settings: Any) -> Any:
@@ -42,13 +44,14 @@ class VectorCase:
 
 
 def of_task(env_id: str) -> VectorCase:
-    initial = gym.make(env_id).unwrapped.task.initial_noise
-    return VectorCase(env_id, gym.spec(env_id).max_episode_steps, "state", starts_differ=sum(initial) > 0)
+    task = gym.make(env_id).unwrapped.task
+    starts_differ = sum(task.initial_noise) > 0
+    return VectorCase(env_id, gym.spec(env_id).max_episode_steps, "state", starts_differ, is_random(task))
 
 
 def of_model(model: WorldModel, start_states: Any, *, starts_differ: bool = True) -> VectorCase:
     arguments = {"model": model, "start_states": start_states, "horizon": HORIZON}
-    return VectorCase("mbrl/Imagined-v0", HORIZON, "observation", starts_differ, arguments)
+    return VectorCase("mbrl/Imagined-v0", HORIZON, "observation", starts_differ, arguments=arguments)
 
 
 def exact() -> VectorCase:

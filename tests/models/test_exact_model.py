@@ -56,7 +56,7 @@ def test_exact_dynamics_are_the_exact_model_without_noise(task_id):
     expected = model.step(model.start(observation, 2), action).observation
     dynamics = exact_dynamics(task)
     assert torch.equal(dynamics(observation, action), expected[0])
-    assert torch.equal(dynamics(observation.expand(2, -1, -1), action.expand(2, *action.shape)), expected)
+    assert torch.equal(dynamics(observation.expand(2, *observation.shape), action.expand(2, *action.shape)), expected)
 
 
 def test_it_predicts_the_real_environment_step_for_step(task_id, monkeypatch):
