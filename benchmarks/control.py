@@ -107,7 +107,15 @@ LINEAR = {"model": "linear", "learning_starts": 25, "train_freq": 5}
 REACH = {"horizon": 12, "population": 32, "iterations": 4, "colour": 3.0, "deviation": 1.0}
 FAST_GP = {"iterations": 30, "likelihood_rows": 150}
 # The learned reward has a kink at the target, which the rougher kernel follows; inducing points make decisions fast.
-ROUGH_GP = {"kernel": "matern52", "exact_limit": 400, "inducing": 128, "iterations": 20}
+# Rewards of places where nobody has been are taken for bad ones: far from the target they are.
+ROUGH_GP = {
+    "kernel": "matern52",
+    "exact_limit": 400,
+    "inducing": 128,
+    "iterations": 20,
+    "reward_inputs": "next",
+    "reward_prior": "least",
+}
 
 FIGURES = {
     "Arm, exact reward": Figure(
