@@ -1,4 +1,4 @@
-"""Planning agents with Stable-Baselines3's API."""
+"""Model-based agents with Stable-Baselines3's API."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .callbacks import EvaluateModelCallback, ResumableCheckpointCallback
     from .collect import random_transitions
+    from .dyna_q import DynaQ, DynaQPlus, PrioritizedSweeping
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
     from .mpc import MPC, PETS
     from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
@@ -21,6 +22,8 @@ __all__ = [
     "MPPI",
     "PETS",
     "PLANNERS",
+    "DynaQ",
+    "DynaQPlus",
     "EvaluateModelCallback",
     "Exhaustive",
     "Exploitation",
@@ -28,6 +31,7 @@ __all__ = [
     "Gradient",
     "Plan",
     "Planner",
+    "PrioritizedSweeping",
     "RandomShooting",
     "ResumableCheckpointCallback",
     "as_sb3_vec_env",
@@ -39,6 +43,7 @@ __all__ = [
 _MODULES = {
     "callbacks": ("EvaluateModelCallback", "ResumableCheckpointCallback"),
     "collect": ("random_transitions",),
+    "dyna_q": ("DynaQ", "DynaQPlus", "PrioritizedSweeping"),
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
     "mpc": ("MPC", "PETS"),
     "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
