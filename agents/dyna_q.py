@@ -405,10 +405,12 @@ class PrioritizedSweeping(DynaQ):
     def _restore_extra(self, state: dict[str, Any]) -> None:
         super()._restore_extra(state)
         waiting, priority = state["waiting"], state["priority"]
-        tried = self.policy.model.visits.ravel() > 0
-        if len(waiting) != len(priority) or not np.isin(waiting, np.flatnonzero(tried)).all():
-            raise DamagedFileError("the file's queue holds pairs that were never tried")
-        self._queue = empty_queue(tried.size)
+        tried = np.flatnonzero(self.policy.model.visits)
+        if waiting.shape != priority.shape or waiting.dtype != np.int64 or not np.isin(waiting, tried).all():
+            raise DamagedFileError("the file's queue holds something else than pairs that were tried")
+        if not np.isfinite(priority).all():
+            raise DamagedFileError("the file's queue holds priorities that are not finite")
+        self._queue = empty_queue(self.policy.values.size)
         for pair, urgency in zip(waiting, priority, strict=True):  # a heap's own order builds the same heap again
             put(self._queue, pair, urgency)
 

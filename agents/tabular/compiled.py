@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numba
 
@@ -15,6 +15,6 @@ Function = TypeVar("Function", bound=Callable[..., object])
 def compiled(function: Function) -> Function:
     """Compile a function at its first call, and keep the machine code in a file where that is possible."""
     try:
-        return numba.njit(function, cache=True)
+        return cast(Function, numba.njit(function, cache=True))
     except RuntimeError:  # neither the package's folder nor the user's can be written
-        return numba.njit(function)
+        return cast(Function, numba.njit(function))

@@ -14,7 +14,7 @@ __all__ = ["OutcomeModel"]
 
 Array = np.ndarray[Any, Any]
 
-OF_OUTCOMES = ("state", "action", "following", "terminated", "count", "reward")
+OF_OUTCOMES = ("state", "action", "following", "terminated", "counts", "reward")
 
 
 class OutcomeModel:
@@ -32,6 +32,11 @@ class OutcomeModel:
     def visits(self) -> Array:
         """How often each action was tried in each state, `[S, A]` integers."""
         return self.outcomes.visits
+
+    @property
+    def last_tried(self) -> Array:
+        """The step at which each action was last tried in each state, counted from 1, `[S, A]`; 0 if never."""
+        return self.outcomes.last_tried
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -59,8 +64,8 @@ class OutcomeModel:
         """
         known = self.outcomes
         used = slice(int(known.sizes[OUTCOMES]))
-        state, action, count = known.state[used], known.action[used], known.count[used]
-        share = count / known.weight[state, action]
+        state, action, counts = known.state[used], known.action[used], known.counts[used]
+        share = counts / known.weight[state, action]
         goes_on = np.zeros((*known.weight.shape, len(known.weight)))
         np.add.at(goes_on, (state, action, known.following[used]), share * ~known.terminated[used])
         reward = np.zeros(known.weight.shape)
@@ -91,8 +96,8 @@ class OutcomeModel:
         for row in zip(*(state[name] for name in OF_OUTCOMES[:4]), strict=True):
             add(known, *row)
         used = slice(len(state["state"]))
-        known.count[used], known.reward[used] = state["count"], state["reward"]
-        np.add.at(known.weight, (state["state"], state["action"]), state["count"])
+        known.counts[used], known.reward[used] = state["counts"], state["reward"]
+        np.add.at(known.weight, (state["state"], state["action"]), state["counts"])
         known.visits.ravel()[state["pairs"]] = state["visits"]
         known.last_tried.ravel()[state["pairs"]] = state["last_tried"]
         known.sizes[STEPS] = state["steps"]
@@ -100,21 +105,37 @@ class OutcomeModel:
 
     def _check(self, state: dict[str, Any]) -> None:
         states, actions = self.outcomes.visits.shape
-        ranges = {"state": states, "action": actions, "following": states, "pairs": states * actions}
-        whole = {**ranges, "visits": np.inf, "last_tried": state["steps"] + 1, "count": np.inf}
-        right = all(
-            state[name].dtype == np.int64 and bool(((state[name] >= 0) & (state[name] < below)).all())
-            for name, below in whole.items()
-        )
-        right = right and state["terminated"].dtype == np.bool_ and bool(np.isfinite(state["reward"]).all())
-        right = right and len({len(state[name]) for name in OF_OUTCOMES}) == 1
-        right = right and len({len(state[name]) for name in ("pairs", "visits", "last_tried")}) == 1
-        if not right or not self._is_consistent(state):
+        try:
+            fits = self._has_columns(state) and self._is_consistent(state)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise DamagedFileError(f"the file's outcomes are not complete: {error}") from error
+        if not fits:
             raise DamagedFileError(f"the file's outcomes do not fit a model of {states} states and {actions} actions")
+
+    def _has_columns(self, state: dict[str, Any]) -> bool:
+        """Whether the arrays are of the right kinds and lengths, and their numbers within the tables."""
+        (states, actions), endless = self.outcomes.visits.shape, np.inf
+        below = {"state": states, "action": actions, "following": states, "pairs": states * actions}
+        below |= {"counts": endless, "visits": endless, "last_tried": state["steps"] + 1}
+        return (
+            all(
+                state[name].dtype == np.int64 and np.all((state[name] >= 0) & (state[name] < below[name]))
+                for name in below
+            )
+            and state["terminated"].dtype == np.bool_
+            and bool(np.isfinite(state["reward"]).all())
+            and len({state[name].shape for name in OF_OUTCOMES}) == 1
+            and len({state[name].shape for name in ("pairs", "visits", "last_tried")}) == 1
+            and state["state"].ndim == state["pairs"].ndim == 1
+        )
 
     def _is_consistent(self, state: dict[str, Any]) -> bool:
         """Whether exactly the pairs that were visited have outcomes, and each of them one that counts."""
         actions = self.outcomes.visits.shape[1]
-        pair, counts = state["state"] * actions + state["action"], state["count"] > 0
+        pair, counts = state["state"] * actions + state["action"], state["counts"] > 0
         visited = state["pairs"][state["visits"] > 0]
         return np.array_equal(np.unique(pair), visited) and np.array_equal(np.unique(pair[counts]), visited)
+
+
+def _within(numbers: Array, limit: float) -> bool:
+    return numbers.dtype == np.int64 and bool(((numbers >= 0) & (numbers < limit)).all())

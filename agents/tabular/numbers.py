@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
-from mbrl_gym.models.spaces import Numbering
 
 __all__ = ["MOST_PAIRS", "Choices", "check_choices", "check_table"]
 
@@ -20,19 +19,17 @@ MOST_PAIRS = 2**25  # (state, action): tables of a few gigabytes
 
 
 class Choices:
-    """Numbers the values of a `Discrete` or flat `MultiDiscrete` space from 0 on, as `Numbering` does; on NumPy.
+    """Numbers the values of a space from 0 on, the last choice running fastest (as `mbrl_gym.models` does).
 
     Args:
-        space: The space.
+        space: `Discrete` or flat `MultiDiscrete`.
     """
 
     def __init__(self, space: Space) -> None:
-        numbering = Numbering(space)
-        self.space, self.count = space, numbering.count
-        self.rank = len(space.shape or ())
-        self.sizes, self.starts = np.array(numbering.sizes), np.array(numbering.encoder.starts)
-        self._weights = np.array([int(np.prod(numbering.sizes[k + 1 :])) for k in range(len(numbering.sizes))])
-        self._numbering = numbering
+        self.space, self.rank = space, len(space.shape or ())
+        self.sizes = _sizes(space)
+        self.count = math.prod(self.sizes)
+        self.start: Array = np.asarray(getattr(space, "start", 0), np.int64)
 
     def number(self, values: Any) -> Array:
         """Return the numbers `[N]` of a batch of values, `[N]` or `[N, K]`.
@@ -40,19 +37,18 @@ class Choices:
         Raises:
             InvalidSettingError: A value that the space does not hold.
         """
-        batch = np.asarray(values)
-        columns = batch[:, None] if self.rank == 0 and batch.ndim == 1 else batch
-        fits = columns.ndim == 2 and columns.shape[1] == len(self.sizes) and np.issubdtype(columns.dtype, np.integer)
-        if fits:
-            columns = columns.astype(np.int64) - self.starts
-            fits = bool(((columns >= 0) & (columns < self.sizes)).all())
-        if not fits:
-            raise InvalidSettingError(f"{values!r} holds something that is not in {self.space}")
-        return columns @ self._weights
+        try:
+            columns = np.asarray(values) - self.start
+            if columns.ndim != 1 + self.rank:
+                raise ValueError("not a batch")
+            return np.ravel_multi_index(tuple(columns.T) if self.rank else (columns,), self.sizes)
+        except (TypeError, ValueError) as error:
+            raise InvalidSettingError(f"{values!r} holds something that is not in {self.space}") from error
 
     def all_values(self) -> Array:
         """Return the values of all numbers, `[count]` or `[count, K]`, as the space's dtype."""
-        return self._numbering.rows(torch.arange(self.count)).numpy().astype(self.space.dtype)
+        columns = np.stack(np.unravel_index(np.arange(self.count), self.sizes), -1)
+        return ((columns if self.rank else columns[:, 0]) + self.start).astype(self.space.dtype)
 
 
 def check_choices(what: str, space: Space) -> None:
@@ -79,12 +75,17 @@ def check_table(observation_space: Space, action_space: Space) -> None:
     Raises:
         UnsupportedSpaceError: More than `MOST_PAIRS` pairs of observations and actions.
     """
-    states, actions = Numbering(observation_space).count, Numbering(action_space).count
+    states, actions = (math.prod(_sizes(space)) for space in (observation_space, action_space))
     if states * actions > MOST_PAIRS:
         raise UnsupportedSpaceError(
             f"tables hold at most {MOST_PAIRS} pairs, but {observation_space} has {states} values and {action_space} "
             f"{actions}: leave out choices, discretise more coarsely, or take an agent with a network"
         )
+
+
+def _sizes(space: Space) -> tuple[int, ...]:
+    """Return how many values each choice of a space has."""
+    return (int(space.n),) if isinstance(space, spaces.Discrete) else tuple(map(int, space.nvec))
 
 
 def _advice(what: str, space: Space) -> str:

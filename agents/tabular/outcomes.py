@@ -38,7 +38,7 @@ class Outcomes(NamedTuple):
     action: Array
     following: Array
     terminated: Array
-    count: Array
+    counts: Array
     reward: Array
     older: Array  # next in the chain of the pair
     older_entering: Array  # next in the chain of `following`
@@ -95,7 +95,7 @@ def add(outcomes: Outcomes, state: int, action: int, following: int, terminated:
     outcomes.sizes[OUTCOMES] += 1
     outcomes.state[number], outcomes.action[number] = state, action
     outcomes.following[number], outcomes.terminated[number] = following, terminated
-    outcomes.count[number], outcomes.reward[number] = 0, 0.0
+    outcomes.counts[number], outcomes.reward[number] = 0, 0.0
     outcomes.older[number] = outcomes.newest[state, action]
     outcomes.newest[state, action] = number
     outcomes.older_entering[number] = outcomes.entering[following]
@@ -112,15 +112,15 @@ def record(
     if latest:
         outcomes.weight[state, action] = 0
         while number != END:
-            outcomes.count[number] = 0
+            outcomes.counts[number] = 0
             number = outcomes.older[number]
         number = outcomes.newest[state, action]
     while number != END and not (outcomes.following[number] == following and outcomes.terminated[number] == terminated):
         number = outcomes.older[number]
     if number == END:
         number = add(outcomes, state, action, following, terminated)
-    outcomes.count[number] += 1
-    outcomes.reward[number] += (reward - outcomes.reward[number]) / outcomes.count[number]
+    outcomes.counts[number] += 1
+    outcomes.reward[number] += (reward - outcomes.reward[number]) / outcomes.counts[number]
     outcomes.weight[state, action] += 1
     outcomes.sizes[STEPS] += 1
     outcomes.visits[state, action] += 1
@@ -140,8 +140,8 @@ def expected_target(outcomes: Outcomes, values: Array, state: int, action: int, 
     """Return the mean target of a tried pair's outcomes, weighted by their counts."""
     total, number = 0.0, outcomes.newest[state, action]
     while number != END:
-        if outcomes.count[number] > 0:
-            total += outcomes.count[number] * outcome_target(outcomes, values, number, gamma)
+        if outcomes.counts[number] > 0:
+            total += outcomes.counts[number] * outcome_target(outcomes, values, number, gamma)
         number = outcomes.older[number]
     return total / outcomes.weight[state, action]
 
@@ -153,7 +153,7 @@ def sampled_target(
     """Return the target of one of a tried pair's outcomes, drawn in proportion to their counts."""
     number = outcomes.newest[state, action]
     left = int(generator.random() * outcomes.weight[state, action])
-    while left >= outcomes.count[number]:
-        left -= outcomes.count[number]
+    while left >= outcomes.counts[number]:
+        left -= outcomes.counts[number]
         number = outcomes.older[number]
     return outcome_target(outcomes, values, number, gamma)

@@ -62,7 +62,7 @@ class TablePolicy(BasePolicy):
     @property
     def values(self) -> Array:
         """The action values `[S, A]`; writing to them changes the policy."""
-        return self.q.numpy()
+        return self._buffers["q"].numpy()  # type: ignore[union-attr]  # a module's attributes are slow
 
     def choose(self, states: Array, deterministic: bool = False) -> Array:
         """Return the numbers of actions `[N]` in states `[N]`.

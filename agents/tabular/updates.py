@@ -176,7 +176,7 @@ def _prioritise_entering(
 ) -> None:
     number = outcomes.entering[state]
     while number != END:
-        if outcomes.count[number] > 0 and not outcomes.terminated[number]:
+        if outcomes.counts[number] > 0 and not outcomes.terminated[number]:
             _prioritise(outcomes, values, queue, outcomes.state[number], outcomes.action[number], gamma, theta)
         number = outcomes.older_entering[number]
 

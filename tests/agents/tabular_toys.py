@@ -9,7 +9,8 @@ class Table(gym.Env):
     """Draws next states from probabilities [S, A, S]; `reward` [S, A, S]; `ends` [S] says which states terminate."""
 
     def __init__(self, probability, reward, ends, start=0):
-        self.probability, self.reward, self.ends, self.first = probability, reward, ends, start
+        self.probability, self.reward, self.ends = probability, reward, ends
+        self.first = self.state = start
         states, actions, _ = probability.shape
         self.observation_space, self.action_space = spaces.Discrete(states), spaces.Discrete(actions)
 
@@ -63,7 +64,8 @@ class Corridor(gym.Env):
     action_space = spaces.Discrete(2)
 
     def __init__(self, length=3):
-        self.length, self.observation_space = length, spaces.Discrete(length + 1)
+        self.length, self.cell = length, 0
+        self.observation_space = spaces.Discrete(length + 1)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
