@@ -85,7 +85,10 @@ def check_table(observation_space: Space, action_space: Space) -> None:
 
 def _sizes(space: Space) -> tuple[int, ...]:
     """Return how many values each choice of a space has."""
-    return (int(space.n),) if isinstance(space, spaces.Discrete) else tuple(map(int, space.nvec))
+    if isinstance(space, spaces.Discrete):
+        return (int(space.n),)
+    assert isinstance(space, spaces.MultiDiscrete)
+    return tuple(space.nvec.tolist())
 
 
 def _advice(what: str, space: Space) -> str:
@@ -95,7 +98,8 @@ def _advice(what: str, space: Space) -> str:
             f"gymnasium.wrappers.Discretize{what.capitalize()} cuts a bounded Box into bins (bound it first, with "
             f"{wrapper}, where it is not)"
         )
-    if isinstance(space, spaces.Tuple) and all(isinstance(part, spaces.Discrete) for part in space):
-        sizes = [int(part.n) for part in space]  # type: ignore[attr-defined]
+    parts = [part for part in space if isinstance(part, spaces.Discrete)] if isinstance(space, spaces.Tuple) else []
+    if isinstance(space, spaces.Tuple) and len(parts) == len(space) and all(part.start == 0 for part in parts):
+        sizes = [int(part.n) for part in parts]
         return f"{wrapper}(env, numpy.array, gymnasium.spaces.MultiDiscrete({sizes})) makes it flat"
     return f"{wrapper} can translate it to Discrete or MultiDiscrete"

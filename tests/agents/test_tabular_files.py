@@ -42,7 +42,7 @@ def environment(count=1):
 
 @pytest.mark.parametrize("policy", ["epsilon-greedy", "UCB"])
 @pytest.mark.parametrize("make", AGENTS)
-@pytest.mark.parametrize("counts", [1, 3])
+@pytest.mark.parametrize("count", [1, 3])
 def test_a_resumed_run_equals_an_uninterrupted_one(make, policy, count, tmp_path):
     settings = {"seed": 3, "planning_steps": 2}
     whole = make(policy, environment(count), **settings).learn(150 * count)
