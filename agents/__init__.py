@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .callbacks import EvaluateModelCallback, ResumableCheckpointCallback
     from .collect import random_transitions
-    from .dyna_q import DynaQ, DynaQPlus, PrioritizedSweeping
+    from .dyna_q import DynaQ, DynaQPlus
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
     from .mpc import MPC, PETS
     from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
+    from .prioritized_sweeping import PrioritizedSweeping
     from .values import value_of
     from .vec_env import as_sb3_vec_env
 
@@ -43,10 +44,11 @@ __all__ = [
 _MODULES = {
     "callbacks": ("EvaluateModelCallback", "ResumableCheckpointCallback"),
     "collect": ("random_transitions",),
-    "dyna_q": ("DynaQ", "DynaQPlus", "PrioritizedSweeping"),
+    "dyna_q": ("DynaQ", "DynaQPlus"),
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
     "mpc": ("MPC", "PETS"),
     "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
+    "prioritized_sweeping": ("PrioritizedSweeping",),
     "values": ("value_of",),
     "vec_env": ("as_sb3_vec_env",),
 }
