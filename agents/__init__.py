@@ -1,4 +1,4 @@
-"""Planning agents with Stable-Baselines3's API."""
+"""Model-based agents with Stable-Baselines3's API."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .callbacks import EvaluateModelCallback, ResumableCheckpointCallback
     from .collect import random_transitions
+    from .dyna_q import DynaQ, DynaQPlus
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
     from .mpc import MPC, PETS
     from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
+    from .prioritized_sweeping import PrioritizedSweeping
     from .values import value_of
     from .vec_env import as_sb3_vec_env
 
@@ -21,6 +23,8 @@ __all__ = [
     "MPPI",
     "PETS",
     "PLANNERS",
+    "DynaQ",
+    "DynaQPlus",
     "EvaluateModelCallback",
     "Exhaustive",
     "Exploitation",
@@ -28,6 +32,7 @@ __all__ = [
     "Gradient",
     "Plan",
     "Planner",
+    "PrioritizedSweeping",
     "RandomShooting",
     "ResumableCheckpointCallback",
     "as_sb3_vec_env",
@@ -39,9 +44,11 @@ __all__ = [
 _MODULES = {
     "callbacks": ("EvaluateModelCallback", "ResumableCheckpointCallback"),
     "collect": ("random_transitions",),
+    "dyna_q": ("DynaQ", "DynaQPlus"),
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
     "mpc": ("MPC", "PETS"),
     "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
+    "prioritized_sweeping": ("PrioritizedSweeping",),
     "values": ("value_of",),
     "vec_env": ("as_sb3_vec_env",),
 }

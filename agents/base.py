@@ -168,9 +168,8 @@ class ModelBasedAgent(Saved, OffPolicyAlgorithm):
             "extra": self._extra_state(),
         }
         if resume:
-            assert self.replay_buffer is not None
             state["resume"] = {
-                "replay_buffer": buffer_state(self.replay_buffer),
+                "replay_buffer": self._buffer_state(),
                 "action_generator": self.action_space.np_random.bit_generator.state,
                 "env": None if self.env is None else snapshot_env(self.env),
                 "last_obs": self._last_obs,
@@ -194,8 +193,7 @@ class ModelBasedAgent(Saved, OffPolicyAlgorithm):
                 raise InvalidSettingError(
                     f"the file's buffer was filled by {state['n_envs']} environments, but {self.n_envs} were given"
                 )
-            assert self.replay_buffer is not None
-            restore_buffer(self.replay_buffer, resume["replay_buffer"])
+            self._restore_buffer(resume["replay_buffer"])
             self.action_space.np_random.bit_generator.state = resume["action_generator"]
             self.ep_info_buffer = collections.deque(resume["episode_infos"], maxlen=self._stats_window_size)
             self.ep_success_buffer = collections.deque(resume["successes"], maxlen=self._stats_window_size)
@@ -206,6 +204,16 @@ class ModelBasedAgent(Saved, OffPolicyAlgorithm):
                 self._last_episode_starts = resume["last_episode_starts"]
         except (KeyError, TypeError, AttributeError) as error:
             raise DamagedFileError(f"the file is not complete: {error}") from error
+
+    def _buffer_state(self) -> dict[str, Any]:
+        """Return the replay buffer's rows; agents without one return something empty."""
+        assert self.replay_buffer is not None
+        return buffer_state(self.replay_buffer)
+
+    def _restore_buffer(self, state: dict[str, Any]) -> None:
+        """Restore `_buffer_state`."""
+        assert self.replay_buffer is not None
+        restore_buffer(self.replay_buffer, state)
 
     @abstractmethod
     def _extra_state(self) -> dict[str, Any]:

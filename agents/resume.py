@@ -25,6 +25,8 @@ WRAPPER_STATE: dict[type, tuple[str, ...]] = {
     wrappers.RescaleObservation: (),
     wrappers.DtypeObservation: (),
     wrappers.FilterObservation: (),
+    wrappers.DiscretizeObservation: (),
+    wrappers.DiscretizeAction: (),
     Monitor: (
         "rewards",
         "needs_reset",
