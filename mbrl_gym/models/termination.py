@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["TerminationNetwork"]
+__all__ = ["TerminationNetwork", "bounding_box"]
 
 HIDDEN = (32, 32)
 ITERATIONS = 50  # of L-BFGS a fit; a small first-order budget leaves the boundary blurred
 DECAY = 1e-4  # weight of the squared parameters
 MOST_OTHERS = 10_000  # steps without termination from which a fit learns
+CERTAIN = 10.0  # logit of what a box says
 
 
 class TerminationNetwork(nn.Module):
@@ -23,6 +25,9 @@ class TerminationNetwork(nn.Module):
     none; with these weights a missed end costs as much as a false alarm. A positive logit says that an end is more
     likely here than among the steps of the data at large; `probability` takes back the weights. Until `fit` has seen
     an end, nothing terminates.
+
+    Many tasks end where a column leaves its range. Where the data allow it, that is what is learned (`bounding_box`) in
+    place of the network, which needs many ends until it no longer takes other columns for a part of the reason.
 
     Args:
         size: Number O of observation columns.
@@ -47,9 +52,19 @@ class TerminationNetwork(nn.Module):
         self.register_buffer("scale", torch.ones(size))
         self.register_buffer("log_odds", torch.tensor(0.0))  # of an end, among the steps of the data
         self.register_buffer("seen", torch.tensor(False))
+        self.low: Tensor
+        self.high: Tensor
+        self.register_buffer("low", torch.full((size,), -torch.inf))  # of the box
+        self.register_buffer("high", torch.full((size,), torch.inf))
+        self._boxed: bool | None = None  # whether there is a box; None asks the device once
 
     def forward(self, observation: Tensor) -> Tensor:
         """Return the logits of termination `[...]` at next observations `[..., O]`."""
+        if self._boxed is None:
+            self._boxed = bool((self.low.isfinite() | self.high.isfinite()).any())
+        if self._boxed:
+            outside = ((observation < self.low) | (observation > self.high)).any(-1)
+            return torch.where(outside, CERTAIN, -CERTAIN)
         hidden = (observation.to(self.mean.dtype) - self.mean) / self.scale
         for layer in self.layers[:-1]:
             hidden = functional.silu(layer(hidden))
@@ -64,6 +79,15 @@ class TerminationNetwork(nn.Module):
         """Return the probability `[...]` that a step to next observations `[..., O]` ends the episode."""
         return (self.logits(observation) + self.log_odds).sigmoid()
 
+    def _bound(self, low: Tensor, high: Tensor) -> None:
+        self.low.copy_(low)
+        self.high.copy_(high)
+        self._boxed = None
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._boxed = None
+        super()._load_from_state_dict(*args, **kwargs)
+
     @torch.no_grad()
     def _always(self) -> None:
         """Expect every step to end the episode."""
@@ -77,12 +101,17 @@ class TerminationNetwork(nn.Module):
         """Train on next observations `[T, O]` and whether each ended its episode `[T]`, from the present weights on."""
         ends, others = terminated.nonzero()[:, 0], (~terminated).nonzero()[:, 0]
         self.seen.fill_(len(ends) > 0)
+        self._bound(torch.full_like(self.low, -torch.inf), torch.full_like(self.high, torch.inf))
         if not len(ends):
             return
         if not len(others):
             self._always()
             return
         self.log_odds.fill_(math.log(len(ends) / len(others)))
+        box = bounding_box(observation[ends], observation[others])
+        if box is not None:
+            self._bound(*box)
+            return
         deviation = observation.std(0, unbiased=False)
         self.mean.copy_(observation.mean(0))
         self.scale.copy_(torch.where(deviation > 1e-6 * (1 + self.mean.abs()), deviation, 1.0))
@@ -106,3 +135,43 @@ class TerminationNetwork(nn.Module):
             return value
 
         optimiser.step(loss)
+
+
+def bounding_box(ends: Tensor, others: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return bounds of few columns that all ends violate and no other observation does, or None if there are none.
+
+    Bounds are added greedily, the one that explains most of the remaining ends first (of several such the one farthest
+    from what is usual, in standard deviations), and lie midway between the observations that they part. There must
+    be more ends than bounds: some column or other is extreme at a single end by chance.
+
+    Args:
+        ends: Observations `[M, O]` that ended an episode.
+        others: Observations `[L, O]` that did not.
+
+    Returns:
+        Least and largest values `[O]`, infinite where a column is not bounded.
+    """
+    mean, deviation = others.mean(0), others.std(0, unbiased=False).clamp_min(1e-12)
+    least, most = others.amin(0), others.amax(0)
+    outside = torch.cat((ends < least, ends > most), -1)  # [M, 2 O], low sides first
+    unusual = torch.cat(((mean - least) / deviation, (most - mean) / deviation))
+    unusual = unusual / (1 + unusual.max())  # less than 1: it decides between equals only
+    chosen: list[int] = []
+    remaining = torch.ones(len(ends), dtype=torch.bool, device=ends.device)
+    while bool(remaining.any()) and len(chosen) + 1 < len(ends):
+        explained = outside[remaining].sum(0)
+        best = int((explained + unusual).argmax())
+        if not explained[best]:
+            return None
+        chosen.append(best)
+        remaining &= ~outside[:, best]
+    if bool(remaining.any()):
+        return None
+    low, high = torch.full_like(least, -torch.inf), torch.full_like(most, torch.inf)
+    for side in chosen:
+        column, beyond = side % len(least), ends[outside[:, side], side % len(least)]
+        if side < len(least):
+            low[column] = (least[column] + beyond.amax()) / 2
+        else:
+            high[column] = (most[column] + beyond.amin()) / 2
+    return low, high
