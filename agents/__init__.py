@@ -1,4 +1,4 @@
-"""Planning agents with Stable-Baselines3's API."""
+"""Agents with Stable-Baselines3's API."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .callbacks import EvaluateModelCallback, ResumableCheckpointCallback
     from .collect import random_transitions
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
+    from .imagined_ppo import ImaginedPPO
     from .mpc import MPC, PETS
     from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
     from .values import value_of
@@ -26,6 +27,7 @@ __all__ = [
     "Exploitation",
     "ExploitationCallback",
     "Gradient",
+    "ImaginedPPO",
     "Plan",
     "Planner",
     "RandomShooting",
@@ -40,6 +42,7 @@ _MODULES = {
     "callbacks": ("EvaluateModelCallback", "ResumableCheckpointCallback"),
     "collect": ("random_transitions",),
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
+    "imagined_ppo": ("ImaginedPPO",),
     "mpc": ("MPC", "PETS"),
     "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
     "values": ("value_of",),
