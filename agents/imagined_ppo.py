@@ -11,7 +11,9 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
 from mbrl_gym.models import GaussianEnsemble, Transitions, WorldModel
@@ -49,6 +51,7 @@ PPO_SETTINGS = (
     "max_grad_norm",
     "target_kl",
 )
+MOMENTS = ("mean", "var", "count")  # of returns
 LEAST = {
     "learning_starts": 2,
     "train_freq": 1,
@@ -91,6 +94,8 @@ class ImaginedPPO(WorldModelAgent):
         learning_starts: Random steps before the first round.
         train_freq: Steps of each environment between rounds.
         buffer_size: Real transitions that are remembered.
+        normalize_reward: Whether PPO sees imagined rewards in units of the returns' standard deviation, as
+            Stable-Baselines3's `VecNormalize` scales them.
         imagined_envs: Episodes that are imagined side by side.
         horizon: Steps after which an imagined episode is truncated; by default the environment's own time limit.
         updates: Most updates of PPO a round, each of them after `n_steps` imagined steps a row.
@@ -130,6 +135,7 @@ class ImaginedPPO(WorldModelAgent):
         learning_starts: int = 500,
         train_freq: int = 500,
         buffer_size: int = 100_000,
+        normalize_reward: bool = True,
         imagined_envs: int = 32,
         horizon: int | None = None,
         updates: int = 40,
@@ -160,6 +166,7 @@ class ImaginedPPO(WorldModelAgent):
             "learning_starts": learning_starts,
             "train_freq": train_freq,
             "buffer_size": buffer_size,
+            "normalize_reward": normalize_reward,
             "imagined_envs": imagined_envs,
             "horizon": horizon,
             "updates": updates,
@@ -177,6 +184,7 @@ class ImaginedPPO(WorldModelAgent):
         _check_settings(self.arguments)
         self.ppo_settings = {**PPO_DEFAULTS, **(ppo_kwargs or {})}
         self.imagined_timesteps = self.rounds = 0
+        self._imagined_returns = RunningMeanStd(shape=())
         self._log_interval: int | None = 1
         super().__init__(
             policy,
@@ -309,7 +317,7 @@ class ImaginedPPO(WorldModelAgent):
         arguments, horizon = self.arguments, self._horizon()
         judge = MemberCheck(judging, first_observations(data), horizon, arguments["check_episodes"], int(seeds[0]))
         dream = ImaginedVectorEnv(training, data, arguments["imagined_envs"], horizon, autoreset_mode="SameStep")
-        self.ppo.env = as_sb3_vec_env(dream)
+        self.ppo.env = self._scaled(as_sb3_vec_env(dream))
         self.ppo.env.seed(int(seeds[1]))
         self.ppo.set_logger(self.logger)
         self.ppo._current_progress_remaining, self.ppo._n_updates = self._current_progress_remaining, self._n_updates
@@ -318,6 +326,14 @@ class ImaginedPPO(WorldModelAgent):
         self._n_updates = self.ppo._n_updates
         self.imagined_timesteps += self.ppo.num_timesteps
         self._log_round(done)
+
+    def _scaled(self, env: VecEnv) -> VecEnv:
+        """Return an environment whose rewards are divided by the deviation of all returns imagined so far."""
+        if not self.arguments["normalize_reward"]:
+            return env
+        scaled = VecNormalize(env, norm_obs=False, gamma=self.gamma)
+        scaled.ret_rms = self._imagined_returns
+        return scaled
 
     def _log_round(self, done: InnerTraining) -> None:
         self.logger.record("imagined/return_before", float(done.before.mean()))
@@ -334,12 +350,15 @@ class ImaginedPPO(WorldModelAgent):
             "world_model": self.world_model.state_dict(),
             "optimizer": optimizer_state(self.policy.optimizer),
             "imagined_timesteps": self.imagined_timesteps,
+            "imagined_returns": {name: float(getattr(self._imagined_returns, name)) for name in MOMENTS},
             "rounds": self.rounds,
         }
 
     def _restore_extra(self, state: dict[str, Any]) -> None:
         load_tensors(self.world_model, state["world_model"])
         restore_optimizer(self.policy.optimizer, state["optimizer"])
+        for name in MOMENTS:
+            setattr(self._imagined_returns, name, np.float64(state["imagined_returns"][name]))
         self.imagined_timesteps, self.rounds = state["imagined_timesteps"], state["rounds"]
 
     def _extra_resume_state(self) -> dict[str, Any]:
