@@ -14,19 +14,14 @@ from stable_baselines3.common.monitor import Monitor
 from mbrl_gym.agents import ImaginedPPO
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=2000, help="real steps in all")
+parser.add_argument("--steps", type=int, default=2000, help="real steps in all, in rounds of 500")
 parser.add_argument("--episodes", type=int, default=100, help="real episodes that judge the policy in the end")
 parser.add_argument("--seed", type=int, default=0)
 arguments = parser.parse_args()
 
 judged = Monitor(gym.make("CartPole-v1"))
 judged.reset(seed=1000 + arguments.seed)
-round_steps = max(arguments.steps // 4, 2)
-agent = ImaginedPPO(
-    "MlpPolicy", "CartPole-v1", learning_starts=round_steps, train_freq=round_steps, seed=arguments.seed, verbose=1
-)
+agent = ImaginedPPO("MlpPolicy", "CartPole-v1", learning_starts=500, train_freq=500, seed=arguments.seed, verbose=1)
 agent.learn(arguments.steps)
 mean, deviation = evaluate_policy(agent, judged, arguments.episodes)
-print(
-    f"{arguments.steps} real steps: return {mean:.1f} +- {deviation:.1f} of 500 in {arguments.episodes} real episodes"
-)
+print(f"{agent.num_timesteps} real steps: return {mean:.1f} +- {deviation:.1f} of 500 in {arguments.episodes} episodes")
