@@ -15,13 +15,14 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
-from mbrl_gym.models import GaussianEnsemble, Transitions, WorldModel
-from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn, check
+from mbrl_gym.errors import InvalidSettingError
+from mbrl_gym.models import Transitions, WorldModel
+from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn
 from mbrl_gym.models.saved import load_tensors
 from mbrl_gym.wrappers import ImaginedVectorEnv
 
 from .base import derived_seed
+from .imagined_settings import PPO_DEFAULTS, check_actions, check_held_out, check_policy, check_settings
 from .inner_training import InnerTraining, train_while_improving
 from .learned_model import WorldModelAgent
 from .member_check import MemberCheck, held_out_by_default, split_members
@@ -33,34 +34,7 @@ __all__ = ["ImaginedPPO"]
 
 Array = np.ndarray[Any, Any]
 
-PPO_DEFAULTS: dict[str, Any] = {
-    "learning_rate": 1e-3,
-    "n_steps": 64,
-    "batch_size": 256,
-    "gamma": 0.99,
-    "gae_lambda": 0.9,
-}
-PPO_SETTINGS = (
-    *PPO_DEFAULTS,
-    "n_epochs",
-    "clip_range",
-    "clip_range_vf",
-    "normalize_advantage",
-    "ent_coef",
-    "vf_coef",
-    "max_grad_norm",
-    "target_kl",
-)
 MOMENTS = ("mean", "var", "count")  # of returns
-LEAST = {
-    "learning_starts": 2,
-    "train_freq": 1,
-    "imagined_envs": 1,
-    "updates": 1,
-    "check_freq": 1,
-    "check_episodes": 1,
-    "patience": 1,
-}
 
 
 class ImaginedPPO(WorldModelAgent):
@@ -140,7 +114,7 @@ class ImaginedPPO(WorldModelAgent):
         horizon: int | None = None,
         updates: int = 50,
         check_freq: int = 5,
-        check_episodes: int = 20,
+        check_episodes: int = 50,
         improved_share: float = 0.7,
         patience: int = 3,
         held_out: int | None = None,
@@ -153,7 +127,7 @@ class ImaginedPPO(WorldModelAgent):
         _init_setup_model: bool = True,
     ) -> None:
         self.check_model_arguments(model, dynamics=dynamics, reward=reward, termination=termination)
-        _check_policy(policy)
+        check_policy(policy)
         self.arguments = {
             "policy": policy,
             "model": model,
@@ -181,7 +155,7 @@ class ImaginedPPO(WorldModelAgent):
             "verbose": verbose,
             "seed": seed,
         }
-        _check_settings(self.arguments)
+        check_settings(self.arguments)
         self.ppo_settings = {**PPO_DEFAULTS, **(ppo_kwargs or {})}
         self.imagined_timesteps = self.rounds = 0
         self._imagined_returns = RunningMeanStd(shape=())
@@ -214,11 +188,11 @@ class ImaginedPPO(WorldModelAgent):
         return self._world_model
 
     def _setup_model(self) -> None:
-        _check_actions(self.action_space)
+        check_actions(self.action_space)
         self._world_model = self._make_model().to(self.device)
         held_out = self.arguments["held_out"]
         self.held_out = held_out_by_default(self.world_model) if held_out is None else held_out
-        _check_held_out(self.world_model, self.held_out)
+        check_held_out(self.world_model, self.held_out)
         if self.env is not None:
             self._horizon()
         self.streams = Streams(derived_seed(self.seed, "streams"), self.device)
@@ -377,37 +351,3 @@ class ImaginedPPO(WorldModelAgent):
 def first_observations(data: Transitions) -> Array:
     """Return the first recorded observation of each episode, `[M, O]`."""
     return data.observation[np.unique(data.episode, return_index=True)[1]]
-
-
-def _check_policy(given: Any) -> None:
-    if given not in PPO.policy_aliases and not (isinstance(given, type) and issubclass(given, ActorCriticPolicy)):
-        names = ", ".join(PPO.policy_aliases)
-        raise InvalidSettingError(
-            f"policy must be one of {names}, or a class derived from ActorCriticPolicy, but {given!r} was given"
-        )
-
-
-def _check_settings(given: dict[str, Any]) -> None:
-    for name, least in LEAST.items():
-        check(given[name] >= least, name, given[name], f"at least {least}")
-    horizon, share = given["horizon"], given["improved_share"]
-    check(horizon is None or horizon >= 1, "horizon", horizon, "at least 1, or None for the environment's own limit")
-    check(0 < share <= 1, "improved_share", share, "above 0 and at most 1")
-    unknown = sorted((given["ppo_kwargs"] or {}).keys() - set(PPO_SETTINGS))
-    if unknown:
-        raise InvalidSettingError(
-            f"ppo_kwargs holds {', '.join(map(repr, unknown))}, but ImaginedPPO takes {', '.join(sorted(PPO_SETTINGS))}"
-        )
-
-
-def _check_held_out(model: WorldModel, held_out: int) -> None:
-    most = model.elites - 1 if isinstance(model, GaussianEnsemble) else 0
-    check(0 <= held_out <= most, "held_out", held_out, f"between 0 and {most}, so that a member is left to train in")
-
-
-def _check_actions(space: spaces.Space[Any]) -> None:
-    starts = getattr(space, "start", 0)
-    if np.any(starts):
-        raise UnsupportedSpaceError(
-            f"Stable-Baselines3's policies count choices from 0, but the action space is {space}"
-        )

@@ -88,8 +88,15 @@ class Steps(BaseCallback):
 
 
 def test_a_dream_of_few_steps_teaches_more_than_the_steps_themselves():
-    real, model = Monitor(gym.make("CartPole-v1")), {"members": 3, "hidden": [32, 32], "max_epochs": 60}
-    settings = {"learning_starts": 300, "train_freq": 300, "horizon": 100, "updates": 12, "check_episodes": 10}
+    real, model = Monitor(gym.make("CartPole-v1")), {"members": 3, "hidden": [32, 32], "max_epochs": 40}
+    settings = {
+        "learning_starts": 300,
+        "train_freq": 300,
+        "horizon": 100,
+        "updates": 6,
+        "check_freq": 3,
+        "check_episodes": 10,
+    }
     dreamer = ImaginedPPO("MlpPolicy", "CartPole-v1", model_kwargs=model, seed=0, device="cpu", **settings).learn(300)
     plain = PPO("MlpPolicy", "CartPole-v1", n_steps=64, learning_rate=1e-3, seed=0, device="cpu").learn(300)
     returns = []
