@@ -37,7 +37,7 @@ class InnerTraining(NamedTuple):
 def train_while_improving(
     ppo: PPO, judge: Judge, *, updates: int, check_freq: int, improved_share: float, patience: int
 ) -> InnerTraining:
-    """Train PPO in its environment until judges no longer see it improve (Kurutach et al. 2018, algorithm 2, inner loop).
+    """Train PPO in its environment until judges see it improve no more (Kurutach et al. 2018, algorithm 2, inner loop).
 
     A check compares with the last policy that passed one (in the paper, with that of five updates ago). In the end the
     policy goes back to that one, or to where it began, and its optimiser with it.

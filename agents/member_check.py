@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 
 class MemberCheck:
-    """Returns of policies in every member of a model apart (Kurutach et al. 2018, algorithm 2: the estimates of performance).
+    """Returns of policies in every member of a model apart, which ME-TRPO stops by (Kurutach et al. 2018, algorithm 2).
 
     All policies meet the same starts, the same noise of the model and the same random numbers for their actions, so
     that two of them differ by what they do.
