@@ -181,8 +181,8 @@ def table(out: Path, seeds: int) -> list[str]:
     lines = [
         "# PPO in imagination",
         "",
-        "Made by `python benchmarks/imagined_ppo.py`: medians over seeds (smallest to largest), one thread a run, two "
-        f"runs at a time, means over the {len(EVALUATION_SEEDS)} evaluation episodes with deterministic actions.",
+        "Made by `python benchmarks/imagined_ppo.py`: medians over seeds (smallest to largest), one thread a run, "
+        f"means over the {len(EVALUATION_SEEDS)} evaluation episodes with deterministic actions.",
         "",
         "| environment | agent | real steps | imagined steps | seeds | return | asked | training [s] |",
         "|---|---|---|---|---|---|---|---|",
