@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .collect import random_transitions
     from .dyna_q import DynaQ, DynaQPlus
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
+    from .imagined_ppo import ImaginedPPO
     from .mpc import MPC, PETS
     from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
     from .prioritized_sweeping import PrioritizedSweeping
@@ -30,6 +31,7 @@ __all__ = [
     "Exploitation",
     "ExploitationCallback",
     "Gradient",
+    "ImaginedPPO",
     "Plan",
     "Planner",
     "PrioritizedSweeping",
@@ -46,6 +48,7 @@ _MODULES = {
     "collect": ("random_transitions",),
     "dyna_q": ("DynaQ", "DynaQPlus"),
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
+    "imagined_ppo": ("ImaginedPPO",),
     "mpc": ("MPC", "PETS"),
     "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
     "prioritized_sweeping": ("PrioritizedSweeping",),

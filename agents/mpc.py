@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,31 +11,27 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
-from mbrl_gym.models import LEARNED_MODELS, ExactModel, LearnedModel, TabularModel, WorldModel, exact_dynamics
-from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn, check_action_space, check_observation_space
-from mbrl_gym.models.spaces import event_shape, leaves
+from mbrl_gym.errors import InvalidSettingError
+from mbrl_gym.models import WorldModel
+from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn
 from mbrl_gym.wrappers import Decision
 
-from .base import ModelBasedAgent, derived_seed
+from .base import derived_seed
 from .construction import build
 from .exploration import Exploration
+from .learned_model import WorldModelAgent, check_choice
 from .planner_policy import PlannerPolicy
 from .planning import PLANNERS, Plan, Planner
 from .planning.evaluation import CostFn, ValueFn, imagine
-from .replay import transitions
 
-MODELS: dict[str, type[LearnedModel | TabularModel]] = {**LEARNED_MODELS, "tabular": TabularModel}
 DECISIONS = 1000  # the latest ones, whose times are kept
 
 __all__ = ["MPC", "PETS", "PlannerPolicy"]
 
 
-class MPC(ModelBasedAgent):
+class MPC(WorldModelAgent):
     """Model-predictive control: learn a world model, plan with it, act, and repeat.
 
     The first `learning_starts` steps are random; from then on every action is the first one of a new plan, and the
@@ -114,11 +109,8 @@ class MPC(ModelBasedAgent):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        _check_choice("the planner", policy, PLANNERS, Planner, "a Planner")
-        _check_choice("model", model, (*MODELS, "exact"), WorldModel, "a WorldModel")
-        for name, given in (("dynamics", dynamics), ("reward", reward), ("termination", termination)):
-            if not callable(given) and given not in ("learned", "exact"):
-                raise InvalidSettingError(f'{name} must be "learned", "exact" or a function, but {given!r} was given')
+        check_choice("the planner", policy, PLANNERS, Planner, "a Planner")
+        self.check_model_arguments(model, dynamics=dynamics, reward=reward, termination=termination)
         if not callable(cost) and cost not in ("exact", None):
             raise InvalidSettingError(f'cost must be "exact", a function or None, but {cost!r} was given')
         if not callable(value) and not isinstance(value, BaseAlgorithm | None):
@@ -167,8 +159,7 @@ class MPC(ModelBasedAgent):
             seed=seed,
             sde_support=False,
         )
-        if self._vec_normalize_env is not None or isinstance(self.env, VecNormalize):
-            raise InvalidSettingError("world models normalise inside: leave out VecNormalize")
+        self._refuse_normalisation()
         if _init_setup_model:
             self._setup_model()
 
@@ -205,19 +196,6 @@ class MPC(ModelBasedAgent):
         paths = imagine(self.world_model, start, actions, objective, draws).cpu().numpy()
         expected = paths[0] if self.world_model.encode_observation.chooses else paths.mean(0)
         return Decision(action, plan, expected, paths[:, 0] if len(paths) > 1 else None)
-
-    @staticmethod
-    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        """Wrap an environment, or refuse its spaces by name before Stable-Baselines3 does."""
-        space = check_observation_space(env.observation_space)
-        nested = isinstance(space, spaces.Dict) and any(len(path) > 1 for path, _ in leaves(space))
-        if isinstance(space, spaces.Tuple) or nested:
-            raise UnsupportedSpaceError(
-                "Stable-Baselines3 takes neither Tuple observations nor Dict ones in others, but the observation space "
-                f"is {space}: gymnasium.wrappers.FlattenObservation makes a flat Box of it"
-            )
-        check_action_space(env.action_space)
-        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
         self._exploration = Exploration(self.action_space, self.arguments["exploration"])
@@ -280,42 +258,6 @@ class MPC(ModelBasedAgent):
 
         return value_of(given)
 
-    def _make_model(self) -> WorldModel:
-        model = self.arguments["model"]
-        functions = {
-            "dynamics_fn": self._function("dynamics", exact_dynamics),
-            "reward_fn": self._function("reward", lambda task: task.reward),
-            "termination_fn": self._function("termination", lambda task: task.terminal),
-        }
-        given = {name: function for name, function in functions.items() if function is not None}
-        if (model == "exact" or isinstance(model, ExactModel)) and "dynamics_fn" in given:
-            raise InvalidSettingError('dynamics replaces those of a learned model, but model="exact" was given')
-        if model == "exact":
-            return ExactModel(self._task('model="exact"'), **given)
-        if isinstance(model, WorldModel):
-            self._check_shapes(model)
-            for name, function in given.items():
-                setattr(model, name, function)
-            return model
-        kind = MODELS[model]
-        settings = {"seed": derived_seed(self.seed, "model")} if issubclass(kind, LearnedModel) else {}
-        settings |= self.arguments["model_kwargs"] or {}
-        return build(kind, "model_kwargs", self.observation_space, self.action_space, settings={**settings, **given})
-
-    def _check_shapes(self, model: WorldModel) -> None:
-        """Refuse a model of other rows than the environment's (their bounds do not matter)."""
-        for name in ("observation_space", "action_space"):
-            mine, its = getattr(self, name), getattr(model, name)
-            if event_shape(mine) != event_shape(its):
-                raise InvalidSettingError(f"the environment's {name} is {mine}, but the model's is {its}")
-
-    def _function(self, argument: str, of_task: Callable[[Any], Any]) -> Any:
-        """Return the function that replaces a learned part of the model, or None."""
-        given = self.arguments[argument]
-        if given == "exact":
-            return of_task(self._task(f'{argument}="exact"'))
-        return given if callable(given) else None
-
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -352,15 +294,7 @@ class MPC(ModelBasedAgent):
 
     def train(self, gradient_steps: int = 1, batch_size: int = 0) -> None:
         """Fit the model to all transitions (the arguments are Stable-Baselines3's and play no role)."""
-        assert self.replay_buffer is not None
-        report = self.world_model.fit(transitions(self.replay_buffer, self.policy))
-        self._n_updates += report.gradient_steps
-        self.logger.record("model/transitions", report.transitions)
-        self.logger.record("model/epochs", report.epochs)
-        self.logger.record("model/loss", report.loss)
-        if report.holdout_loss:
-            self.logger.record("model/holdout_loss", float(np.mean(report.holdout_loss)))
-        self.logger.record("time/fit_seconds", report.seconds)
+        self._n_updates += self.fit_model(self.recorded()).gradient_steps
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         result = super()._setup_learn(*args, **kwargs)
@@ -390,11 +324,6 @@ class MPC(ModelBasedAgent):
             self.world_model.generator.set_state(state["model_generator"])
         self._plan = None if state["plan"] is None else Plan(*state["plan"])
         self._exploration.state = state["noise"]
-
-
-def _check_choice(name: str, given: Any, names: Any, kind: type, words: str) -> None:
-    if not isinstance(given, kind) and (not isinstance(given, str) or given not in names):
-        raise InvalidSettingError(f"{name} must be one of {', '.join(names)}, or {words}, but {given!r} was given")
 
 
 class PETS(MPC):

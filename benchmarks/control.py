@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 import mbrl_gym
@@ -291,7 +292,7 @@ def run(name: str, seed: int, out: Path) -> dict[str, Any]:
     return record
 
 
-def play(agent: MPC, env_id: str) -> Episodes:
+def play(agent: BaseAlgorithm, env_id: str) -> Episodes:
     """Play the 100 evaluation episodes in one batch."""
     count = len(EVALUATION_SEEDS)
     if env_id in mbrl_gym.env_ids():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -150,6 +151,25 @@ class GaussianEnsemble(LearnedModel):
     def particle_unit(self) -> int:
         """Particles come in multiples of the elite members."""
         return self.elites
+
+    def subset(self, members: Sequence[int]) -> GaussianEnsemble:
+        """Return an ensemble that predicts by some of the members alone, whose weights it shares.
+
+        It is a view of this one until the next `fit`: ask again then.
+
+        Args:
+            members: Numbers between 0 and `members - 1`, each at most once.
+
+        Raises:
+            InvalidSettingError: No members, the same one twice, or numbers of no member.
+        """
+        valid = len(members) > 0 and len(set(members)) == len(members) and set(members) <= set(range(self.members))
+        check(valid, "members", members, f"different numbers from 0 to {self.members - 1}, at least one")
+        chosen = copy.copy(self)  # a module's copy shares the dict of its buffers
+        chosen._buffers = {**self._buffers, "elite_members": self.elite_members.new_tensor(members)}
+        chosen.elites = len(members)
+        chosen._forget()
+        return chosen
 
     def _predict(self, features: Tensor, action: Tensor, noise: Noise | None) -> Tensor:
         """Return predicted targets `[P, N, *]`; each particle goes through its own member.

@@ -319,6 +319,40 @@ def test_the_members_with_the_least_holdout_loss_predict():
         assert model.particle_unit == 2
 
 
+@pytest.mark.parametrize("members", [[0, 2], [3], [3, 1, 0]])
+def test_some_members_alone_predict_what_they_do_among_all(members):
+    model, _ = fitted(UNIT, wild(UNIT, 60))
+    alone, data = model.subset(members), wild(UNIT, 20)
+    observation, action = torch.as_tensor(data.observation), torch.as_tensor(data.action)
+    noise = draw(torch.Generator().manual_seed(0), (4, 20), model.noise_sizes)
+    expected = model.step(model.start(observation, 4), action, noise)
+    chosen = Noise(noise.normal[members], noise.uniform[members])
+    assert alone.particle_unit == len(members)
+    actual = alone.step(alone.start(observation), action, chosen)
+    for mine, wanted in zip(actual, expected, strict=True):
+        assert_close(mine, wanted[members])
+    assert model.particle_unit == 4  # the whole stays as it is
+    again = model.step(model.start(observation, 4), action, noise)
+    assert_close(again.observation, expected.observation, rtol=0, atol=0)
+
+
+def test_members_asked_for_after_another_fit_know_it():
+    model, _ = fitted(UNIT, linear(40))
+    before = model.subset([1])
+    model.fit(linear(80, seed=1))
+    after, observation, action = model.subset([1]), torch.ones(3, 1), torch.ones(3, 1)
+    whole = model.step(model.start(observation, 4), action).observation[1]
+    assert_close(after.step(after.start(observation), action).observation[0], whole)
+    assert before.weights is after.weights  # they share the memory
+
+
+@pytest.mark.parametrize("members", [[], [1, 1], [4], [-1]])
+def test_members_that_do_not_exist_are_refused(members):
+    model, _ = fitted(UNIT, linear(40))
+    with pytest.raises(InvalidSettingError, match="members must be different numbers from 0 to 3"):
+        model.subset(members)
+
+
 @pytest.mark.parametrize("space", [ODD, CHOICES], ids=["ODD", "CHOICES"])
 @pytest.mark.parametrize("count", [2, 3, 17])
 def test_tiny_data_sets_work(space, count):
