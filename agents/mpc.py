@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,9 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
-from mbrl_gym.models import LEARNED_MODELS, ExactModel, LearnedModel, TabularModel, WorldModel, exact_dynamics
+from mbrl_gym.models import LEARNED_MODELS, LearnedModel, TabularModel, WorldModel
 from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn, check_action_space, check_observation_space
-from mbrl_gym.models.spaces import event_shape, leaves
+from mbrl_gym.models.spaces import leaves
 from mbrl_gym.wrappers import Decision
 
 from .base import ModelBasedAgent, derived_seed
@@ -29,6 +28,7 @@ from .planner_policy import PlannerPolicy
 from .planning import PLANNERS, Plan, Planner
 from .planning.evaluation import CostFn, ValueFn, imagine
 from .replay import transitions
+from .world_models import check_function, check_model, make_world_model
 
 MODELS: dict[str, type[LearnedModel | TabularModel]] = {**LEARNED_MODELS, "tabular": TabularModel}
 DECISIONS = 1000  # the latest ones, whose times are kept
@@ -114,11 +114,13 @@ class MPC(ModelBasedAgent):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        _check_choice("the planner", policy, PLANNERS, Planner, "a Planner")
-        _check_choice("model", model, (*MODELS, "exact"), WorldModel, "a WorldModel")
+        if not isinstance(policy, Planner) and (not isinstance(policy, str) or policy not in PLANNERS):
+            raise InvalidSettingError(
+                f"the planner must be one of {', '.join(PLANNERS)}, or a Planner, but {policy!r} was given"
+            )
+        check_model(model, MODELS)
         for name, given in (("dynamics", dynamics), ("reward", reward), ("termination", termination)):
-            if not callable(given) and given not in ("learned", "exact"):
-                raise InvalidSettingError(f'{name} must be "learned", "exact" or a function, but {given!r} was given')
+            check_function(name, given)
         if not callable(cost) and cost not in ("exact", None):
             raise InvalidSettingError(f'cost must be "exact", a function or None, but {cost!r} was given')
         if not callable(value) and not isinstance(value, BaseAlgorithm | None):
@@ -281,40 +283,16 @@ class MPC(ModelBasedAgent):
         return value_of(given)
 
     def _make_model(self) -> WorldModel:
-        model = self.arguments["model"]
-        functions = {
-            "dynamics_fn": self._function("dynamics", exact_dynamics),
-            "reward_fn": self._function("reward", lambda task: task.reward),
-            "termination_fn": self._function("termination", lambda task: task.terminal),
-        }
-        given = {name: function for name, function in functions.items() if function is not None}
-        if (model == "exact" or isinstance(model, ExactModel)) and "dynamics_fn" in given:
-            raise InvalidSettingError('dynamics replaces those of a learned model, but model="exact" was given')
-        if model == "exact":
-            return ExactModel(self._task('model="exact"'), **given)
-        if isinstance(model, WorldModel):
-            self._check_shapes(model)
-            for name, function in given.items():
-                setattr(model, name, function)
-            return model
-        kind = MODELS[model]
-        settings = {"seed": derived_seed(self.seed, "model")} if issubclass(kind, LearnedModel) else {}
-        settings |= self.arguments["model_kwargs"] or {}
-        return build(kind, "model_kwargs", self.observation_space, self.action_space, settings={**settings, **given})
-
-    def _check_shapes(self, model: WorldModel) -> None:
-        """Refuse a model of other rows than the environment's (their bounds do not matter)."""
-        for name in ("observation_space", "action_space"):
-            mine, its = getattr(self, name), getattr(model, name)
-            if event_shape(mine) != event_shape(its):
-                raise InvalidSettingError(f"the environment's {name} is {mine}, but the model's is {its}")
-
-    def _function(self, argument: str, of_task: Callable[[Any], Any]) -> Any:
-        """Return the function that replaces a learned part of the model, or None."""
-        given = self.arguments[argument]
-        if given == "exact":
-            return of_task(self._task(f'{argument}="exact"'))
-        return given if callable(given) else None
+        return make_world_model(
+            self.arguments["model"],
+            MODELS,
+            self.observation_space,
+            self.action_space,
+            settings=self.arguments["model_kwargs"],
+            parts={name: self.arguments[name] for name in ("dynamics", "reward", "termination")},
+            task=self._task,
+            seed=derived_seed(self.seed, "model"),
+        )
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -390,11 +368,6 @@ class MPC(ModelBasedAgent):
             self.world_model.generator.set_state(state["model_generator"])
         self._plan = None if state["plan"] is None else Plan(*state["plan"])
         self._exploration.state = state["noise"]
-
-
-def _check_choice(name: str, given: Any, names: Any, kind: type, words: str) -> None:
-    if not isinstance(given, kind) and (not isinstance(given, str) or given not in names):
-        raise InvalidSettingError(f"{name} must be one of {', '.join(names)}, or {words}, but {given!r} was given")
 
 
 class PETS(MPC):
