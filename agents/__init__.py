@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .callbacks import EvaluateModelCallback, ResumableCheckpointCallback
     from .collect import random_transitions
+    from .dyna import DynaAgent
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
+    from .mbpo import MBPO, DynaDQN, DynaTD3
     from .mpc import MPC, PETS
     from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
     from .values import value_of
@@ -17,10 +19,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CEM",
     "ICEM",
+    "MBPO",
     "MPC",
     "MPPI",
     "PETS",
     "PLANNERS",
+    "DynaAgent",
+    "DynaDQN",
+    "DynaTD3",
     "EvaluateModelCallback",
     "Exhaustive",
     "Exploitation",
@@ -39,7 +45,9 @@ __all__ = [
 _MODULES = {
     "callbacks": ("EvaluateModelCallback", "ResumableCheckpointCallback"),
     "collect": ("random_transitions",),
+    "dyna": ("DynaAgent",),
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
+    "mbpo": ("MBPO", "DynaDQN", "DynaTD3"),
     "mpc": ("MPC", "PETS"),
     "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
     "values": ("value_of",),

@@ -1,0 +1,458 @@
+"""Dyna: off-policy algorithms of Stable-Baselines3 learn from imagined transitions beside the real ones."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from torch import Tensor
+
+from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
+from mbrl_gym.models import LEARNED_MODELS, WorldModel
+from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn, check, check_action_space
+from mbrl_gym.models.saved import load_tensors
+
+from .base import ModelBasedAgent, derived_seed
+from .dyna_figures import one_step_error, real_rewards
+from .imagination import Branches, Imagination, RolloutSchedule
+from .mixed_replay import MixedReplayBuffer
+from .replay import transitions
+from .streams import RandomStreams
+from .training_state import restore_training, training_state
+from .world_models import check_function, check_model, make_world_model
+
+__all__ = ["DynaAgent"]
+
+Array = np.ndarray[Any, Any]
+
+REFUSED = {
+    "replay_buffer_class": "real and imagined transitions are mixed by a buffer of its own",
+    "optimize_memory_usage": "its buffer keeps next observations apart",
+    "n_steps": "imagined transitions are single steps",
+    "use_sde": "state-dependent exploration draws its noise where the agent's own random streams do not reach",
+    "use_sde_at_warmup": "it has no state-dependent exploration",
+    "sde_sample_freq": "it has no state-dependent exploration",
+}
+"""Settings of Stable-Baselines3's algorithms that a Dyna agent does not take (but for their defaults), and why."""
+
+HARMLESS = (None, False, 1, -1)  # defaults of those settings
+
+
+class DynaAgent(ModelBasedAgent):
+    """Turns an off-policy algorithm of Stable-Baselines3 into its Dyna form, as in `class MBPO(DynaAgent, SAC)`.
+
+    The algorithm acts and learns as it always does, but its minibatches mix real transitions with imagined ones. A
+    world model is fitted to all real transitions as soon as learning starts, and every `model_train_freq` steps from
+    then on. After each fit, branches of `rollout_length` steps are imagined from states of the replay buffer by the
+    current policy (Janner et al. 2019, "MBPO", algorithm 2). Nothing is imagined before the first fit. Where a branch
+    is cut off it does not terminate: the value of its last state counts.
+
+    Without a model (`model=None, real_ratio=1`) it is the algorithm itself, and equals Stable-Baselines3's bit for bit
+    from the same seed.
+
+    Observations are flat Boxes of floats. Actions are flat, bounded Boxes, or Discrete: as the algorithm takes them.
+
+    Args:
+        policy: As the algorithm's: "MlpPolicy".
+        env: Environment, its id, or a `VecEnv`.
+        model: "ensemble", "mlp", "linear" or "gp" (learned), "exact" (the task's own equations), a `WorldModel`, or
+            None.
+        model_kwargs: Settings of the learned model.
+        dynamics: "learned", "exact" (the task's own, without its noise), or a function of tensors
+            (observation `[..., O]`, action `[..., A]`) -> next observation `[..., O]`.
+        reward: "learned", "exact" (the task's published reward), or a function of tensors
+            (observation `[..., O]`, action `[..., A]`, next observation) -> reward `[...]`.
+        termination: "learned", "exact", or a function: next observation `[..., O]` -> bool `[...]`.
+        real_ratio: Share of real transitions in minibatches; their number is rounded to the nearest whole one.
+        rollout_length: Steps of a branch: a number, or (shortest, longest, first step, last step), between whose two
+            steps of training the length grows linearly.
+        rollout_batch: Branches that are imagined at once.
+        rollout_freq: Environment steps between refreshes of the imagined transitions; as fits by default.
+        rollout_noise: How much imagined actions are disturbed, on top of what the policy draws. Box: standard deviation
+            of Gaussian noise, relative to half the action range. Discrete: share of random actions. None is the
+            default of the algorithm's Dyna form.
+        model_train_freq: Environment steps between fits.
+        model_retain: Refreshes whose transitions are learned from; older ones are dropped.
+        max_disagreement: Branches stop where the members of the ensemble disagree by more
+            (`WorldModel.uncertainty`, in standard deviations of what they predict); None for no limit.
+        disagreement_penalty: What a unit of disagreement takes from an imagined reward.
+        seed: Seeds everything that is random, the algorithm as in Stable-Baselines3. The global generators are neither
+            used nor changed.
+        **settings: Of the algorithm, by its own names and with its own defaults; but where there is a model, those
+            in `defaults`: `learning_rate`, `learning_starts`, `train_freq`, `gradient_steps` (every `train_freq`
+            steps), `policy_kwargs`, `device`, ...
+
+    Raises:
+        InvalidSettingError: A setting out of its range, or one that the algorithm does not have.
+        UnsupportedSpaceError: A space that the model or the algorithm cannot handle.
+    """
+
+    action_kind: ClassVar[type[spaces.Space[Any]]] = spaces.Box
+    """What the algorithm takes."""
+
+    defaults: ClassVar[dict[str, Any]] = {"gradient_steps": 10}
+    """Settings of the algorithm that differ from its own defaults where there is a model."""
+
+    attributes: ClassVar[tuple[str, ...]] = ()
+    """Numbers that decide how the algorithm goes on, beside those of all off-policy algorithms."""
+
+    replay_buffer: MixedReplayBuffer
+    world_model: WorldModel | None
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str | None,
+        *,
+        model: str | WorldModel | None = "ensemble",
+        model_kwargs: dict[str, Any] | None = None,
+        dynamics: str | DynamicsFn = "learned",
+        reward: str | RewardFn = "learned",
+        termination: str | TerminationFn = "learned",
+        real_ratio: float = 0.05,
+        rollout_length: int | Sequence[int] = 1,
+        rollout_batch: int = 10_000,
+        rollout_freq: int | None = None,
+        rollout_noise: float | None = None,
+        model_train_freq: int = 250,
+        model_retain: int = 1,
+        max_disagreement: float | None = None,
+        disagreement_penalty: float = 0.0,
+        seed: int | None = None,
+        _init_setup_model: bool = True,
+        **settings: Any,
+    ) -> None:
+        self._check_settings(settings)
+        given = {name: value for name, value in settings.items() if name not in REFUSED}
+        settings = {**(self.defaults if model is not None else {}), **given}
+        self.arguments = {
+            "policy": policy,
+            "model": model,
+            "model_kwargs": model_kwargs,
+            "dynamics": dynamics,
+            "reward": reward,
+            "termination": termination,
+            "real_ratio": real_ratio,
+            "rollout_length": rollout_length,
+            "rollout_batch": rollout_batch,
+            "rollout_freq": rollout_freq,
+            "rollout_noise": rollout_noise,
+            "model_train_freq": model_train_freq,
+            "model_retain": model_retain,
+            "max_disagreement": max_disagreement,
+            "disagreement_penalty": disagreement_penalty,
+            "seed": seed,
+            **{name: value for name, value in settings.items() if name != "device"},  # `load` has its own
+        }
+        self._check_arguments(**self.arguments)
+        self._schedule = RolloutSchedule.of(rollout_length)
+        self.seconds = {"fit": 0.0, "imagine": 0.0, "train": 0.0}  # spent so far
+        self._fitted_at: int | None = None
+        self._imagined_at: int | None = None
+        buffer = {
+            **(settings.pop("replay_buffer_kwargs", None) or {}),
+            "real_ratio": real_ratio,
+            "capacity": rollout_batch * self._schedule.longest if real_ratio < 1 else 0,
+            "retain": model_retain,
+            "seed": derived_seed(seed, "imagined rows"),
+        }
+        own = {
+            "policy_kwargs": dict(settings.pop("policy_kwargs", None) or {}),  # Stable-Baselines3 writes into it
+            "replay_buffer_class": MixedReplayBuffer,
+            "replay_buffer_kwargs": buffer,
+        }
+        super().__init__(policy, env, seed=seed, _init_setup_model=False, **settings, **own)
+        if self._vec_normalize_env is not None or isinstance(self.env, VecNormalize):
+            raise InvalidSettingError("world models normalise inside: leave out VecNormalize")
+        if _init_setup_model:
+            self._setup_model()
+
+    @classmethod
+    def algorithm(cls) -> type[OffPolicyAlgorithm]:
+        """Return the algorithm of Stable-Baselines3 whose Dyna form this is."""
+        kinds = (kind for kind in cls.__mro__ if issubclass(kind, OffPolicyAlgorithm))
+        return next(kind for kind in kinds if not issubclass(kind, ModelBasedAgent))
+
+    @classmethod
+    def _check_settings(cls, settings: dict[str, Any]) -> None:
+        """Refuse settings that the algorithm does not have, or the Dyna form does not take."""
+        own = ("self", "policy", "env", "seed", "_init_setup_model", *REFUSED)
+        allowed = [name for name in inspect.signature(cls.algorithm().__init__).parameters if name not in own]
+        for name, value in settings.items():
+            if name in REFUSED and value not in HARMLESS:
+                raise InvalidSettingError(f"{cls.__name__} does not take {name}={value!r}: {REFUSED[name]}")
+            if name not in allowed and name not in REFUSED:
+                mine = [name for name in inspect.signature(DynaAgent.__init__).parameters if name not in own]
+                names = ", ".join(sorted([*allowed, *mine[:-1]]))
+                raise InvalidSettingError(f"there is no setting {name!r}: {cls.__name__} takes {names}")
+
+    @staticmethod
+    def _check_arguments(
+        model: Any,
+        real_ratio: float,
+        rollout_batch: int,
+        rollout_freq: int | None,
+        rollout_noise: float | None,
+        model_train_freq: int,
+        model_retain: int,
+        max_disagreement: float | None,
+        disagreement_penalty: float,
+        **others: Any,
+    ) -> None:
+        if model is not None:
+            check_model(model, LEARNED_MODELS)
+        elif real_ratio != 1:
+            raise InvalidSettingError(f"without a model real_ratio must be 1, but {real_ratio} was given")
+        for name in ("dynamics", "reward", "termination"):
+            check_function(name, others[name])
+        check(0 <= real_ratio <= 1, "real_ratio", real_ratio, "in [0, 1]")
+        check(rollout_batch >= 1, "rollout_batch", rollout_batch, "at least 1")
+        check(rollout_freq is None or rollout_freq >= 1, "rollout_freq", rollout_freq, "at least 1, or None")
+        check(rollout_noise is None or rollout_noise >= 0, "rollout_noise", rollout_noise, "at least 0, or None")
+        check(model_train_freq >= 1, "model_train_freq", model_train_freq, "at least 1")
+        check(model_retain >= 1, "model_retain", model_retain, "at least 1")
+        positive = max_disagreement is None or max_disagreement > 0
+        check(positive, "max_disagreement", max_disagreement, "greater than 0, or None")
+        check(disagreement_penalty >= 0, "disagreement_penalty", disagreement_penalty, "at least 0")
+
+    @classmethod
+    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:  # type: ignore[override]
+        """Wrap an environment, or refuse its spaces by name before Stable-Baselines3 does."""
+        space, action_space = env.observation_space, env.action_space
+        if not (isinstance(space, spaces.Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)):
+            raise UnsupportedSpaceError(
+                f"{cls.__name__} takes flat Boxes of floats as observations, but the observation space is {space}: "
+                "gymnasium.wrappers.FlattenObservation makes a flat Box of Dict, Tuple and higher Box spaces, and MPC "
+                "takes choices and Dict observations as they are"
+            )
+        if not isinstance(action_space, cls.action_kind):
+            raise UnsupportedSpaceError(
+                f"{cls.__name__} takes {cls.action_kind.__name__} actions, but the action space is {action_space}: "
+                "MBPO and DynaTD3 take Box, DynaDQN takes Discrete ones"
+            )
+        check_action_space(action_space)
+        if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
+            raise UnsupportedSpaceError(
+                f"Stable-Baselines3 counts actions from 0, but the action space is {action_space}"
+            )
+        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    # Random streams ---------------------------------------------------------------------------------------------
+
+    def _setup_model(self) -> None:
+        self._training = RandomStreams(derived_seed(self.seed, "training"), self.device)
+        self._imagining = RandomStreams(derived_seed(self.seed, "imagined actions"), self.device)
+        self._predicting = RandomStreams(derived_seed(self.seed, "predictions"), self.device, self.action_space)
+        self._generator = torch.Generator().manual_seed(derived_seed(self.seed, "branches"))
+        with self._training:
+            super()._setup_model()
+        self.world_model = None if self.arguments["model"] is None else self._make_model().to(self.device)
+        penalty = self.arguments["disagreement_penalty"]
+        self._imagination = Imagination(
+            self._imagined_action, self._to_model, self.arguments["max_disagreement"], penalty
+        )
+
+    def _make_model(self) -> WorldModel:
+        return make_world_model(
+            self.arguments["model"],
+            LEARNED_MODELS,
+            self.observation_space,
+            self.action_space,
+            settings=self.arguments["model_kwargs"],
+            parts={name: self.arguments[name] for name in ("dynamics", "reward", "termination")},
+            task=self._task,
+            seed=derived_seed(self.seed, "model"),
+        )
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed the algorithm as Stable-Baselines3 does, but its own random streams instead of the global ones."""
+        with self._training:
+            OffPolicyAlgorithm.set_random_seed(self, seed)
+
+    def predict(
+        self,
+        observation: Array | dict[str, Array],
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """Return actions as the algorithm does; what is drawn for them neither disturbs training nor the user."""
+        if self._training.active:  # while it learns
+            return super().predict(observation, state, episode_start, deterministic)
+        with self._predicting:
+            return super().predict(observation, state, episode_start, deterministic)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[Array, Array]:
+        with self._training:
+            return super()._sample_action(learning_starts, action_noise, n_envs)
+
+    # Learning ---------------------------------------------------------------------------------------------------
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Learn as Stable-Baselines3's algorithms do; runs are logged under the name of the class by default."""
+        name = type(self).__name__ if tb_log_name is None else tb_log_name
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Fit the model and imagine, if it is time; and take gradient steps as the algorithm does."""
+        if self.world_model is not None:
+            fits = self._due(self._fitted_at, "model_train_freq") and self._enough_to_fit()
+            if fits:
+                self._fit(self.world_model)
+            if self.replay_buffer.real_ratio < 1 and (fits or self._due(self._imagined_at, "rollout_freq")):
+                self._imagine(self.world_model)
+        with self._timed("train"), self._training:
+            super().train(gradient_steps=gradient_steps, batch_size=batch_size)
+        total = sum(self.seconds.values())
+        for name, seconds in self.seconds.items():
+            self.logger.record(f"time/{name}_share", seconds / total)
+
+    def _due(self, last: int | None, setting: str) -> bool:
+        """Whether as many steps as a setting says have passed since the last time, or training began anew."""
+        every = self.arguments[setting] or self.arguments["model_train_freq"]
+        return last is None or not 0 <= self.num_timesteps - last < every
+
+    def _enough_to_fit(self) -> bool:
+        """Whether the buffer holds what was collected before learning started; after a load it may be empty."""
+        return self._real_rows() >= min(max(2, self.learning_starts), self.replay_buffer.buffer_size)
+
+    def _real_rows(self) -> int:
+        return self.replay_buffer.size() * self.n_envs
+
+    def _fit(self, model: WorldModel) -> None:
+        with self._timed("fit"):
+            data = transitions(self.replay_buffer, self.policy)
+            if self._fitted_at is not None and model.fitted:
+                new = data.rows(slice(-max(self.num_timesteps - self._fitted_at, 1), None))
+                self.logger.record("model/new_step_error", one_step_error(model, new, self.device))
+            report = model.fit(data)
+        self._fitted_at = self.num_timesteps
+        self.logger.record("model/transitions", report.transitions)
+        self.logger.record("model/epochs", report.epochs)
+        self.logger.record("model/loss", report.loss)
+        if report.holdout_loss:
+            self.logger.record("model/holdout_loss", float(np.mean(report.holdout_loss)))
+        self.logger.record("time/fit_seconds", report.seconds)
+
+    def _imagine(self, model: WorldModel) -> None:
+        """Refresh the imagined transitions."""
+        if not model.fitted:
+            return
+        imagined = self.replay_buffer.imagined
+        with self._timed("imagine"), self._imagining:
+            self.policy.set_training_mode(False)
+            imagined.refresh()
+            length = self._schedule(self.num_timesteps)
+            branches = self._imagination(model, self._starts(), length, imagined.add, self._generator)
+        self._imagined_at = self.num_timesteps
+        self._log_branches(branches)
+
+    def _starts(self) -> Tensor:
+        """Draw observations `[rollout_batch, O]` from the real transitions, with replacement."""
+        chosen = torch.randint(self._real_rows(), (self.arguments["rollout_batch"],), generator=self._generator)
+        row, env = np.divmod(chosen.numpy(), self.n_envs)
+        return torch.as_tensor(self.replay_buffer.observations[row, env], dtype=torch.float32, device=self.device)
+
+    def _imagined_action(self, observation: Tensor) -> Tensor:
+        """Return the policy's disturbed actions for `[N, O]` as the replay buffer holds them: `[N, A]`, or `[N, 1]`."""
+        action, noise = self.policy._predict(observation, deterministic=False), self._rollout_noise()
+        if isinstance(self.action_space, spaces.Discrete):
+            action = action.view(-1, 1)
+            random = torch.rand(action.shape, generator=self._generator).to(self.device) < noise
+            other = torch.randint(int(self.action_space.n), action.shape, generator=self._generator).to(self.device)
+            return torch.where(random, other, action) if noise else action
+        if not noise:
+            return action
+        drawn = torch.randn(action.shape, generator=self._generator).to(self.device)
+        return (action + noise * drawn).clamp(-1.0, 1.0)
+
+    def _rollout_noise(self) -> float:
+        return self.arguments["rollout_noise"] or 0.0
+
+    def _to_model(self, action: Tensor) -> Tensor:
+        """Return actions `[N, A]` (or `[N, 1]`) of the replay buffer in the environment's units, `[N, A]` or `[N]`."""
+        if not isinstance(self.action_space, spaces.Box):
+            return action[:, 0].long()
+        low, high = (
+            torch.as_tensor(end, device=action.device) for end in (self.action_space.low, self.action_space.high)
+        )
+        return low + 0.5 * (action + 1.0) * (high - low)
+
+    def _log_branches(self, branches: Branches) -> None:
+        reward, total = real_rewards(self.replay_buffer, branches.length)
+        figures = {
+            "imagined/rollout_length": branches.length,
+            "imagined/transitions": len(self.replay_buffer.imagined),
+            "imagined/stopped_share": branches.stopped,
+            "imagined/terminated_share": branches.terminated,
+            "imagined/disagreement": branches.disagreement,
+            "imagined/reward_mean": branches.reward,
+            "imagined/return_mean": branches.total,
+            "real/reward_mean": reward,
+            "real/return_mean": total,
+        }
+        for name, figure in figures.items():
+            if not math.isnan(figure):
+                self.logger.record(name, figure)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - begin
+
+    # Files ------------------------------------------------------------------------------------------------------
+
+    def _extra_state(self) -> dict[str, Any]:
+        return {
+            "training": training_state(self, self.attributes),
+            "world_model": None if self.world_model is None else self.world_model.state_dict(),
+            "fitted_at": self._fitted_at,
+        }
+
+    def _restore_extra(self, state: dict[str, Any]) -> None:
+        restore_training(self, state["training"])
+        if self.world_model is not None:
+            load_tensors(self.world_model, state["world_model"])
+        self._fitted_at = state["fitted_at"]
+
+    def _extra_resume_state(self) -> dict[str, Any]:
+        model = self.world_model
+        return {
+            "imagined": self.replay_buffer.imagined.state(),
+            "imagined_at": self._imagined_at,
+            "streams": [each.state() for each in (self._training, self._imagining, self._predicting)],
+            "generator": self._generator.get_state(),
+            "model_generator": None if model is None or model.generator is None else model.generator.get_state(),
+        }
+
+    def _restore_extra_resume(self, state: dict[str, Any]) -> None:
+        self.replay_buffer.imagined.restore(state["imagined"])
+        self._imagined_at = state["imagined_at"]
+        for streams, stored in zip((self._training, self._imagining, self._predicting), state["streams"], strict=True):
+            streams.restore(stored)
+        self._generator.set_state(state["generator"])
+        if self.world_model is not None and self.world_model.generator is not None:
+            self.world_model.generator.set_state(state["model_generator"])

@@ -1,0 +1,68 @@
+"""What decides how an algorithm of Stable-Baselines3 trains on, beside its policy, as plain data for files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import torch
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch.optim import Optimizer
+
+__all__ = ["restore_training", "training_state"]
+
+
+def training_state(algorithm: OffPolicyAlgorithm, attributes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the state of optimisers, of tensors outside of the policy, of action noise, and some numbers.
+
+    Args:
+        algorithm: Names its optimisers and tensors as for Stable-Baselines3's own files.
+        attributes: The numbers.
+    """
+    modules, variables = algorithm._get_torch_save_params()
+    return {
+        "optimisers": {name: _optimiser_state(attrgetter(name)(algorithm)) for name in modules if name != "policy"},
+        "variables": {name: attrgetter(name)(algorithm) for name in variables},
+        "attributes": {name: getattr(algorithm, name) for name in attributes},
+        "noise": [getattr(noise, "noise_prev", None) for noise in _noises(algorithm.action_noise)],
+    }
+
+
+def restore_training(algorithm: OffPolicyAlgorithm, state: dict[str, Any]) -> None:
+    """Restore what `training_state` returned, and a file may have held in between."""
+    for name, values in state["optimisers"].items():
+        _restore_optimiser(attrgetter(name)(algorithm), values)
+    with torch.no_grad():
+        for name, value in state["variables"].items():
+            attrgetter(name)(algorithm).copy_(value)
+    for name, value in state["attributes"].items():
+        setattr(algorithm, name, value)
+    if len(state["noise"]) > 1 and not isinstance(algorithm.action_noise, VectorizedActionNoise):
+        assert algorithm.action_noise is not None
+        algorithm.action_noise = VectorizedActionNoise(algorithm.action_noise, len(state["noise"]))
+    for noise, before in zip(_noises(algorithm.action_noise), state["noise"], strict=True):
+        if before is not None:  # that of an Ornstein-Uhlenbeck process
+            noise.noise_prev = before  # type: ignore[attr-defined]
+
+
+def _noises(noise: ActionNoise | None) -> list[ActionNoise]:
+    """Return the noise of each environment."""
+    if isinstance(noise, VectorizedActionNoise):
+        return list(noise.noises)
+    return [] if noise is None else [noise]
+
+
+def _optimiser_state(optimiser: Optimizer) -> dict[str, Any]:
+    state = optimiser.state_dict()
+    values = {str(parameter): values for parameter, values in state["state"].items()}
+    return {"values": values, "groups": state["param_groups"]}
+
+
+def _restore_optimiser(optimiser: Optimizer, state: dict[str, Any]) -> None:
+    groups = [
+        {name: tuple(value) if name == "betas" else value for name, value in group.items()} for group in state["groups"]
+    ]
+    values = {int(parameter): values for parameter, values in state["values"].items()}
+    optimiser.load_state_dict({"state": values, "param_groups": groups})
