@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -19,35 +18,24 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
-from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
+from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.models import LEARNED_MODELS, WorldModel
-from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn, check, check_action_space
+from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn
 from mbrl_gym.models.saved import load_tensors
 
 from .base import ModelBasedAgent, derived_seed
 from .dyna_figures import one_step_error, real_rewards
+from .dyna_settings import check_arguments, check_spaces, own_settings
 from .imagination import Branches, Imagination, RolloutSchedule
 from .mixed_replay import MixedReplayBuffer
 from .replay import transitions
 from .streams import RandomStreams
-from .training_state import restore_training, training_state
-from .world_models import check_function, check_model, make_world_model
+from .training_state import noise_state, restore_noise, restore_training, training_state
+from .world_models import make_world_model
 
 __all__ = ["DynaAgent"]
 
 Array = np.ndarray[Any, Any]
-
-REFUSED = {
-    "replay_buffer_class": "real and imagined transitions are mixed by a buffer of its own",
-    "optimize_memory_usage": "its buffer keeps next observations apart",
-    "n_steps": "imagined transitions are single steps",
-    "use_sde": "state-dependent exploration draws its noise where the agent's own random streams do not reach",
-    "use_sde_at_warmup": "it has no state-dependent exploration",
-    "sde_sample_freq": "it has no state-dependent exploration",
-}
-"""Settings of Stable-Baselines3's algorithms that a Dyna agent does not take (but for their defaults), and why."""
-
-HARMLESS = (None, False, 1, -1)  # defaults of those settings
 
 
 class DynaAgent(ModelBasedAgent):
@@ -134,8 +122,7 @@ class DynaAgent(ModelBasedAgent):
         _init_setup_model: bool = True,
         **settings: Any,
     ) -> None:
-        self._check_settings(settings)
-        given = {name: value for name, value in settings.items() if name not in REFUSED}
+        given = own_settings(type(self), self.algorithm(), settings)
         settings = {**(self.defaults if model is not None else {}), **given}
         self.arguments = {
             "policy": policy,
@@ -156,11 +143,12 @@ class DynaAgent(ModelBasedAgent):
             "seed": seed,
             **{name: value for name, value in settings.items() if name != "device"},  # `load` has its own
         }
-        self._check_arguments(**self.arguments)
+        check_arguments(**self.arguments)
         self._schedule = RolloutSchedule.of(rollout_length)
         self.seconds = {"fit": 0.0, "imagine": 0.0, "train": 0.0}  # spent so far
         self._fitted_at: int | None = None
         self._imagined_at: int | None = None
+        self._noise_to_resume: list[Any] | None = None
         buffer = {
             **(settings.pop("replay_buffer_kwargs", None) or {}),
             "real_ratio": real_ratio,
@@ -186,67 +174,9 @@ class DynaAgent(ModelBasedAgent):
         return next(kind for kind in kinds if not issubclass(kind, ModelBasedAgent))
 
     @classmethod
-    def _check_settings(cls, settings: dict[str, Any]) -> None:
-        """Refuse settings that the algorithm does not have, or the Dyna form does not take."""
-        own = ("self", "policy", "env", "seed", "_init_setup_model", *REFUSED)
-        allowed = [name for name in inspect.signature(cls.algorithm().__init__).parameters if name not in own]
-        for name, value in settings.items():
-            if name in REFUSED and value not in HARMLESS:
-                raise InvalidSettingError(f"{cls.__name__} does not take {name}={value!r}: {REFUSED[name]}")
-            if name not in allowed and name not in REFUSED:
-                mine = [name for name in inspect.signature(DynaAgent.__init__).parameters if name not in own]
-                names = ", ".join(sorted([*allowed, *mine[:-1]]))
-                raise InvalidSettingError(f"there is no setting {name!r}: {cls.__name__} takes {names}")
-
-    @staticmethod
-    def _check_arguments(
-        model: Any,
-        real_ratio: float,
-        rollout_batch: int,
-        rollout_freq: int | None,
-        rollout_noise: float | None,
-        model_train_freq: int,
-        model_retain: int,
-        max_disagreement: float | None,
-        disagreement_penalty: float,
-        **others: Any,
-    ) -> None:
-        if model is not None:
-            check_model(model, LEARNED_MODELS)
-        elif real_ratio != 1:
-            raise InvalidSettingError(f"without a model real_ratio must be 1, but {real_ratio} was given")
-        for name in ("dynamics", "reward", "termination"):
-            check_function(name, others[name])
-        check(0 <= real_ratio <= 1, "real_ratio", real_ratio, "in [0, 1]")
-        check(rollout_batch >= 1, "rollout_batch", rollout_batch, "at least 1")
-        check(rollout_freq is None or rollout_freq >= 1, "rollout_freq", rollout_freq, "at least 1, or None")
-        check(rollout_noise is None or rollout_noise >= 0, "rollout_noise", rollout_noise, "at least 0, or None")
-        check(model_train_freq >= 1, "model_train_freq", model_train_freq, "at least 1")
-        check(model_retain >= 1, "model_retain", model_retain, "at least 1")
-        positive = max_disagreement is None or max_disagreement > 0
-        check(positive, "max_disagreement", max_disagreement, "greater than 0, or None")
-        check(disagreement_penalty >= 0, "disagreement_penalty", disagreement_penalty, "at least 0")
-
-    @classmethod
     def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:  # type: ignore[override]
         """Wrap an environment, or refuse its spaces by name before Stable-Baselines3 does."""
-        space, action_space = env.observation_space, env.action_space
-        if not (isinstance(space, spaces.Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)):
-            raise UnsupportedSpaceError(
-                f"{cls.__name__} takes flat Boxes of floats as observations, but the observation space is {space}: "
-                "gymnasium.wrappers.FlattenObservation makes a flat Box of Dict, Tuple and higher Box spaces, and MPC "
-                "takes choices and Dict observations as they are"
-            )
-        if not isinstance(action_space, cls.action_kind):
-            raise UnsupportedSpaceError(
-                f"{cls.__name__} takes {cls.action_kind.__name__} actions, but the action space is {action_space}: "
-                "MBPO and DynaTD3 take Box, DynaDQN takes Discrete ones"
-            )
-        check_action_space(action_space)
-        if isinstance(action_space, spaces.Discrete) and action_space.start != 0:
-            raise UnsupportedSpaceError(
-                f"Stable-Baselines3 counts actions from 0, but the action space is {action_space}"
-            )
+        check_spaces(cls.__name__, cls.action_kind, env.observation_space, env.action_space)
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     # Random streams ---------------------------------------------------------------------------------------------
@@ -314,6 +244,20 @@ class DynaAgent(ModelBasedAgent):
         """Learn as Stable-Baselines3's algorithms do; runs are logged under the name of the class by default."""
         name = type(self).__name__ if tb_log_name is None else tb_log_name
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
+        if self._noise_to_resume is not None and not reset_num_timesteps:  # Stable-Baselines3 has reset the noise
+            restore_noise(self, self._noise_to_resume)
+        self._noise_to_resume = None
+        return result
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Fit the model and imagine, if it is time; and take gradient steps as the algorithm does."""
@@ -445,12 +389,13 @@ class DynaAgent(ModelBasedAgent):
             "imagined_at": self._imagined_at,
             "streams": [each.state() for each in (self._training, self._imagining, self._predicting)],
             "generator": self._generator.get_state(),
+            "noise": noise_state(self),
             "model_generator": None if model is None or model.generator is None else model.generator.get_state(),
         }
 
     def _restore_extra_resume(self, state: dict[str, Any]) -> None:
         self.replay_buffer.imagined.restore(state["imagined"])
-        self._imagined_at = state["imagined_at"]
+        self._imagined_at, self._noise_to_resume = state["imagined_at"], state["noise"]
         for streams, stored in zip((self._training, self._imagining, self._predicting), state["streams"], strict=True):
             streams.restore(stored)
         self._generator.set_state(state["generator"])

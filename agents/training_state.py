@@ -11,11 +11,11 @@ from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch.optim import Optimizer
 
-__all__ = ["restore_training", "training_state"]
+__all__ = ["noise_state", "restore_noise", "restore_training", "training_state"]
 
 
 def training_state(algorithm: OffPolicyAlgorithm, attributes: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the state of optimisers, of tensors outside of the policy, of action noise, and some numbers.
+    """Return the state of optimisers, of tensors outside of the policy, and some numbers.
 
     Args:
         algorithm: Names its optimisers and tensors as for Stable-Baselines3's own files.
@@ -26,7 +26,6 @@ def training_state(algorithm: OffPolicyAlgorithm, attributes: Sequence[str] = ()
         "optimisers": {name: _optimiser_state(attrgetter(name)(algorithm)) for name in modules if name != "policy"},
         "variables": {name: attrgetter(name)(algorithm) for name in variables},
         "attributes": {name: getattr(algorithm, name) for name in attributes},
-        "noise": [getattr(noise, "noise_prev", None) for noise in _noises(algorithm.action_noise)],
     }
 
 
@@ -39,11 +38,17 @@ def restore_training(algorithm: OffPolicyAlgorithm, state: dict[str, Any]) -> No
             attrgetter(name)(algorithm).copy_(value)
     for name, value in state["attributes"].items():
         setattr(algorithm, name, value)
-    if len(state["noise"]) > 1 and not isinstance(algorithm.action_noise, VectorizedActionNoise):
-        assert algorithm.action_noise is not None
-        algorithm.action_noise = VectorizedActionNoise(algorithm.action_noise, len(state["noise"]))
-    for noise, before in zip(_noises(algorithm.action_noise), state["noise"], strict=True):
-        if before is not None:  # that of an Ornstein-Uhlenbeck process
+
+
+def noise_state(algorithm: OffPolicyAlgorithm) -> list[Any]:
+    """Return what the action noise of each environment remembers: an Ornstein-Uhlenbeck process its last value."""
+    return [getattr(noise, "noise_prev", None) for noise in _noises(algorithm.action_noise)]
+
+
+def restore_noise(algorithm: OffPolicyAlgorithm, state: list[Any]) -> None:
+    """Restore what `noise_state` returned, for the same number of environments."""
+    for noise, before in zip(_noises(algorithm.action_noise), state, strict=True):
+        if before is not None:
             noise.noise_prev = before  # type: ignore[attr-defined]
 
 
