@@ -156,12 +156,13 @@ class DynaAgent(ModelBasedAgent):
             "retain": model_retain,
             "seed": derived_seed(seed, "imagined rows"),
         }
-        own = {
+        own: dict[str, Any] = {
             "policy_kwargs": dict(settings.pop("policy_kwargs", None) or {}),  # Stable-Baselines3 writes into it
             "replay_buffer_class": MixedReplayBuffer,
             "replay_buffer_kwargs": buffer,
+            "_init_setup_model": False,
         }
-        super().__init__(policy, env, seed=seed, _init_setup_model=False, **settings, **own)
+        super().__init__(policy, env, seed=seed, **settings, **own)  # type: ignore[arg-type]  # None is for load
         if self._vec_normalize_env is not None or isinstance(self.env, VecNormalize):
             raise InvalidSettingError("world models normalise inside: leave out VecNormalize")
         if _init_setup_model:
@@ -174,7 +175,7 @@ class DynaAgent(ModelBasedAgent):
         return next(kind for kind in kinds if not issubclass(kind, ModelBasedAgent))
 
     @classmethod
-    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:  # type: ignore[override]
+    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         """Wrap an environment, or refuse its spaces by name before Stable-Baselines3 does."""
         check_spaces(cls.__name__, cls.action_kind, env.observation_space, env.action_space)
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
@@ -219,7 +220,7 @@ class DynaAgent(ModelBasedAgent):
         deterministic: bool = False,
     ) -> tuple[Array, tuple[Array, ...] | None]:
         """Return actions as the algorithm does; what is drawn for them neither disturbs training nor the user."""
-        if self._training.active:  # while it learns
+        if deterministic or self._training.active:  # nothing is drawn, or the agent itself learns
             return super().predict(observation, state, episode_start, deterministic)
         with self._predicting:
             return super().predict(observation, state, episode_start, deterministic)

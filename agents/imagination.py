@@ -57,7 +57,7 @@ class RolloutSchedule:
 class Branches(NamedTuple):
     """What a refresh imagined."""
 
-    count: int  # branches
+    branches: int
     length: int  # the most steps of a branch
     rows: int  # transitions that were kept
     stopped: float  # share of the branches that were cut where the model was not to be trusted
@@ -122,7 +122,7 @@ class Imagination:
             if not len(observation):
                 break
         return Branches(
-            count=count,
+            branches=count,
             length=length,
             rows=rows,
             stopped=stopped / count,

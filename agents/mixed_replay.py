@@ -170,5 +170,6 @@ class MixedReplayBuffer(ReplayBuffer):
         imagined = self.imagined.sample(batch_size - real)
         if not real:
             return ReplayBufferSamples(*imagined)
-        parts = zip(super().sample(real, env), imagined, strict=False)  # the former may end in no discounts
-        return ReplayBufferSamples(*(torch.cat((mine, other.to(mine.dtype))) for mine, other in parts))
+        drawn = super().sample(real, env)[: len(imagined)]  # the last part, discounts, is for n-step returns
+        pairs: Any = zip(drawn, imagined, strict=True)
+        return ReplayBufferSamples(*(torch.cat((mine, other.to(mine.dtype))) for mine, other in pairs))

@@ -56,7 +56,7 @@ def test_a_branch_is_one_path_of_the_model():
     for rows in kept:
         assert_array_equal(rows.next_observation, rows.observation + rows.action)
         assert_array_equal(rows.reward, rows.next_observation[:, 0])
-    assert (report.count, report.length, report.rows) == (2, 3, 6)
+    assert (report.branches, report.length, report.rows) == (2, 3, 6)
     assert report.total == ((1 + 2 + 3) + (6 + 7 + 8)) / 2
     assert report.reward == 27 / 6
     assert math.isnan(report.disagreement)
