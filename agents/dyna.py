@@ -19,14 +19,14 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
 from mbrl_gym.errors import InvalidSettingError
-from mbrl_gym.models import LEARNED_MODELS, WorldModel
+from mbrl_gym.models import LEARNED_MODELS, Transitions, WorldModel
 from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn
 from mbrl_gym.models.saved import load_tensors
 
 from .base import ModelBasedAgent, derived_seed
-from .dyna_figures import one_step_error, real_rewards
+from .dyna_figures import branch_figures, fit_figures, one_step_error
 from .dyna_settings import check_arguments, check_spaces, own_settings
-from .imagination import Branches, Imagination, RolloutSchedule
+from .imagination import Imagination, RolloutSchedule
 from .mixed_replay import MixedReplayBuffer
 from .replay import transitions
 from .streams import RandomStreams
@@ -281,7 +281,8 @@ class DynaAgent(ModelBasedAgent):
 
     def _enough_to_fit(self) -> bool:
         """Whether the buffer holds what was collected before learning started; after a load it may be empty."""
-        return self._real_rows() >= min(max(2, self.learning_starts), self.replay_buffer.buffer_size)
+        most = self.replay_buffer.buffer_size * self.n_envs
+        return self._real_rows() >= min(max(2, self.learning_starts), most)
 
     def _real_rows(self) -> int:
         return self.replay_buffer.size() * self.n_envs
@@ -289,17 +290,17 @@ class DynaAgent(ModelBasedAgent):
     def _fit(self, model: WorldModel) -> None:
         with self._timed("fit"):
             data = transitions(self.replay_buffer, self.policy)
-            if self._fitted_at is not None and model.fitted:
-                new = data.rows(slice(-max(self.num_timesteps - self._fitted_at, 1), None))
-                self.logger.record("model/new_step_error", one_step_error(model, new, self.device))
+            error = self._error_of_new_steps(model, data)
             report = model.fit(data)
         self._fitted_at = self.num_timesteps
-        self.logger.record("model/transitions", report.transitions)
-        self.logger.record("model/epochs", report.epochs)
-        self.logger.record("model/loss", report.loss)
-        if report.holdout_loss:
-            self.logger.record("model/holdout_loss", float(np.mean(report.holdout_loss)))
-        self.logger.record("time/fit_seconds", report.seconds)
+        self._record({"model/new_step_error": error, **fit_figures(report)})
+
+    def _error_of_new_steps(self, model: WorldModel, data: Transitions) -> float:
+        """Return the error of the steps since the last fit; NaN if there are too few, or no fit was made."""
+        count = 0 if self._fitted_at is None else self.num_timesteps - self._fitted_at
+        if count < 2 or not model.fitted:
+            return math.nan
+        return one_step_error(model, data.rows(slice(-count, None)), self.device)
 
     def _imagine(self, model: WorldModel) -> None:
         """Refresh the imagined transitions."""
@@ -312,7 +313,7 @@ class DynaAgent(ModelBasedAgent):
             length = self._schedule(self.num_timesteps)
             branches = self._imagination(model, self._starts(), length, imagined.add, self._generator)
         self._imagined_at = self.num_timesteps
-        self._log_branches(branches)
+        self._record(branch_figures(branches, self.replay_buffer))
 
     def _starts(self) -> Tensor:
         """Draw observations `[rollout_batch, O]` from the real transitions, with replacement."""
@@ -345,19 +346,7 @@ class DynaAgent(ModelBasedAgent):
         )
         return low + 0.5 * (action + 1.0) * (high - low)
 
-    def _log_branches(self, branches: Branches) -> None:
-        reward, total = real_rewards(self.replay_buffer, branches.length)
-        figures = {
-            "imagined/rollout_length": branches.length,
-            "imagined/transitions": len(self.replay_buffer.imagined),
-            "imagined/stopped_share": branches.stopped,
-            "imagined/terminated_share": branches.terminated,
-            "imagined/disagreement": branches.disagreement,
-            "imagined/reward_mean": branches.reward,
-            "imagined/return_mean": branches.total,
-            "real/reward_mean": reward,
-            "real/return_mean": total,
-        }
+    def _record(self, figures: dict[str, float]) -> None:
         for name, figure in figures.items():
             if not math.isnan(figure):
                 self.logger.record(name, figure)

@@ -8,12 +8,42 @@ import numpy as np
 import torch
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from mbrl_gym.models import Transitions, WorldModel
+from mbrl_gym.models import FitReport, Transitions, WorldModel
 from mbrl_gym.models.base import as_tensor
 
-__all__ = ["one_step_error", "real_rewards"]
+from .imagination import Branches
+from .mixed_replay import MixedReplayBuffer
+
+__all__ = ["branch_figures", "fit_figures", "one_step_error", "real_rewards"]
 
 LATEST = 1000  # steps of each environment that count as the present
+
+
+def fit_figures(report: FitReport) -> dict[str, float]:
+    """Return what a fit did, by the names of the log; NaN where there is nothing to tell."""
+    return {
+        "model/transitions": report.transitions,
+        "model/epochs": report.epochs,
+        "model/loss": report.loss,
+        "model/holdout_loss": float(np.mean(report.holdout_loss)) if report.holdout_loss else math.nan,
+        "time/fit_seconds": report.seconds,
+    }
+
+
+def branch_figures(branches: Branches, buffer: MixedReplayBuffer) -> dict[str, float]:
+    """Return what was imagined, and rewards of the latest real steps, by the names of the log; NaN likewise."""
+    reward, total = real_rewards(buffer, branches.length)
+    return {
+        "imagined/rollout_length": branches.length,
+        "imagined/transitions": len(buffer.imagined),
+        "imagined/stopped_share": branches.stopped,
+        "imagined/terminated_share": branches.terminated,
+        "imagined/disagreement": branches.disagreement,
+        "imagined/reward_mean": branches.reward,
+        "imagined/return_mean": branches.total,
+        "real/reward_mean": reward,
+        "real/return_mean": total,
+    }
 
 
 @torch.inference_mode()

@@ -83,7 +83,7 @@ class Imagination:
     act: Callable[[Tensor], Tensor]  # observations [N, O] -> actions [N, A] (or [N, 1]) as replay buffers hold them
     to_model: Callable[[Tensor], Tensor]  # those actions -> actions in the environment's units, [N, A] or [N]
     max_disagreement: float | None = None  # see `WorldModel.uncertainty`
-    penalty: float = 0.0  # times the disagreement, is taken from the reward (Yu et al. 2020, "MOPO", equation 2)
+    penalty: float = 0.0  # what a unit of disagreement takes from the reward (as in Yu et al. 2020, "MOPO")
 
     @torch.inference_mode()
     def __call__(

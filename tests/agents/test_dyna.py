@@ -245,7 +245,7 @@ def test_an_agent_learns_more_from_the_same_steps_than_its_model_free_twin():
     model_based = MBPO(
         "MlpPolicy", "mbrl/Drift-v0", model="linear", reward="exact", rollout_batch=500, model_train_freq=20, **settings
     )
-    assert play(model_based.learn(110)) > 0.3 * free  # returns are negative
+    assert play(model_based.learn(110)) > 0.2 * free  # returns are negative
 
 
 @KINDS
