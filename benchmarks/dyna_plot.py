@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 COLORS = {"mbpo": "#0072B2", "sac": "#D55E00"}
 LABELS = {"mbpo": "MBPO", "sac": "SAC"}
@@ -43,6 +44,8 @@ def plot_curves(
             )
         axes.set_title(name, color=TEXT, fontsize=11, loc="left")
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: f"{steps:,.0f}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("environment steps", color=TEXT)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="lower right", labelcolor=TEXT)
