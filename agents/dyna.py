@@ -146,6 +146,7 @@ class DynaAgent(ModelBasedAgent):
         check_arguments(**self.arguments)
         self._schedule = RolloutSchedule.of(rollout_length)
         self.seconds = {"fit": 0.0, "imagine": 0.0, "train": 0.0}  # spent so far
+        self.figures: dict[str, float] = {}  # of the last fit and refresh, by the names of the log
         self._fitted_at: int | None = None
         self._imagined_at: int | None = None
         self._noise_to_resume: list[Any] | None = None
@@ -347,6 +348,7 @@ class DynaAgent(ModelBasedAgent):
         return low + 0.5 * (action + 1.0) * (high - low)
 
     def _record(self, figures: dict[str, float]) -> None:
+        self.figures.update(figures)
         for name, figure in figures.items():
             if not math.isnan(figure):
                 self.logger.record(name, figure)

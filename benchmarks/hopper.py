@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -111,15 +112,16 @@ class Curve(BaseCallback):
     def _evaluate(self) -> None:
         now = time.perf_counter()
         returns = self.evaluation(self.model)
-        logged = self.logger.name_to_value
+        assert isinstance(self.model, MBPO)
+        known = self.model.figures
         figures = (
             self.num_timesteps,
             self.before + now - self.begin,
             returns.mean(),
             returns.min(),
             returns.max(),
-            logged.get("model/new_step_error", float("nan")),
-            logged.get("imagined/reward_mean", float("nan")) - logged.get("real/reward_mean", float("nan")),
+            known.get("model/new_step_error", math.nan),
+            known.get("imagined/reward_mean", math.nan) - known.get("real/reward_mean", math.nan),
         )
         self.begin += time.perf_counter() - now  # evaluations are no training
         self.rows.append({name: float(figure) for name, figure in zip(COLUMNS, figures, strict=True)})

@@ -257,7 +257,7 @@ def test_figures_are_logged(kind, tmp_path):
     agent.logger.close()
     *_, row = csv.DictReader((tmp_path / "progress.csv").read_text().splitlines())
     figures = {name: float(value) for name, value in row.items() if value}
-    assert figures["model/transitions"] == 91
+    assert figures["model/transitions"] == agent.figures["model/transitions"] == 91
     assert figures["model/new_step_error"] > 0
     assert figures["imagined/rollout_length"] == 2
     assert figures["imagined/transitions"] == len(agent.replay_buffer.imagined)
