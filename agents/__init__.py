@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .callbacks import EvaluateModelCallback, ResumableCheckpointCallback
     from .collect import random_transitions
+    from .dyna import DynaAgent
     from .dyna_q import DynaQ, DynaQPlus
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
     from .imagined_ppo import ImaginedPPO
+    from .mbpo import MBPO, DynaDQN, DynaTD3
     from .mpc import MPC, PETS
     from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
     from .prioritized_sweeping import PrioritizedSweeping
@@ -20,12 +22,16 @@ if TYPE_CHECKING:
 __all__ = [
     "CEM",
     "ICEM",
+    "MBPO",
     "MPC",
     "MPPI",
     "PETS",
     "PLANNERS",
+    "DynaAgent",
+    "DynaDQN",
     "DynaQ",
     "DynaQPlus",
+    "DynaTD3",
     "EvaluateModelCallback",
     "Exhaustive",
     "Exploitation",
@@ -46,9 +52,11 @@ __all__ = [
 _MODULES = {
     "callbacks": ("EvaluateModelCallback", "ResumableCheckpointCallback"),
     "collect": ("random_transitions",),
+    "dyna": ("DynaAgent",),
     "dyna_q": ("DynaQ", "DynaQPlus"),
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
     "imagined_ppo": ("ImaginedPPO",),
+    "mbpo": ("MBPO", "DynaDQN", "DynaTD3"),
     "mpc": ("MPC", "PETS"),
     "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
     "prioritized_sweeping": ("PrioritizedSweeping",),

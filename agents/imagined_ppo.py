@@ -27,7 +27,7 @@ from .inner_training import InnerTraining, train_while_improving
 from .learned_model import WorldModelAgent
 from .member_check import MemberCheck, held_out_by_default, split_members
 from .optimizers import optimizer_state, restore_optimizer
-from .streams import Streams, own_streams
+from .streams import RandomStreams
 from .vec_env import as_sb3_vec_env
 
 __all__ = ["ImaginedPPO"]
@@ -195,8 +195,8 @@ class ImaginedPPO(WorldModelAgent):
         check_held_out(self.world_model, self.held_out)
         if self.env is not None:
             self._horizon()
-        self.streams = Streams(derived_seed(self.seed, "streams"), self.device)
-        with own_streams(self.streams):
+        self.streams = RandomStreams(derived_seed(self.seed, "streams"), self.device)
+        with self.streams:
             super()._setup_model()
             self.ppo = self._make_ppo()
 
@@ -236,7 +236,7 @@ class ImaginedPPO(WorldModelAgent):
 
         If not deterministic, they are drawn from this agent's own stream.
         """
-        with own_streams(self.streams):
+        with self.streams:
             return super().predict(observation, state, episode_start, deterministic)
 
     def learn(
@@ -278,7 +278,7 @@ class ImaginedPPO(WorldModelAgent):
         """Do a round: fit the model, and train the policy inside (the arguments are Stable-Baselines3's and unused)."""
         data = self.recorded()
         self.fit_model(data)
-        with own_streams(self.streams):
+        with self.streams:
             self._improve_policy(data)
         self.rounds += 1
         if self._log_interval is not None and self.rounds % self._log_interval == 0:
@@ -338,12 +338,12 @@ class ImaginedPPO(WorldModelAgent):
     def _extra_resume_state(self) -> dict[str, Any]:
         generator = self.world_model.generator
         return {
-            "streams": self.streams.state,
+            "streams": self.streams.state(),
             "model_generator": None if generator is None else generator.get_state(),
         }
 
     def _restore_extra_resume(self, state: dict[str, Any]) -> None:
-        self.streams.state = state["streams"]
+        self.streams.restore(state["streams"])
         if self.world_model.generator is not None:
             self.world_model.generator.set_state(state["model_generator"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,20 +14,18 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
 from mbrl_gym.models import (
     LEARNED_MODELS,
-    ExactModel,
     FitReport,
     LearnedModel,
     TabularModel,
     Transitions,
     WorldModel,
-    exact_dynamics,
 )
 from mbrl_gym.models.base import check_action_space, check_observation_space
-from mbrl_gym.models.spaces import event_shape, leaves
+from mbrl_gym.models.spaces import leaves
 
 from .base import ModelBasedAgent, derived_seed
-from .construction import build
 from .replay import transitions
+from .world_models import check_function, check_model, make_world_model
 
 __all__ = ["MODELS", "WorldModelAgent", "check_choice"]
 
@@ -54,10 +51,9 @@ class WorldModelAgent(ModelBasedAgent):
         Raises:
             InvalidSettingError: Names what was given and what there is.
         """
-        check_choice("model", model, (*MODELS, "exact"), WorldModel, "a WorldModel")
+        check_model(model, MODELS)
         for name, given in functions.items():
-            if not callable(given) and given not in ("learned", "exact"):
-                raise InvalidSettingError(f'{name} must be "learned", "exact" or a function, but {given!r} was given')
+            check_function(name, given)
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -93,40 +89,16 @@ class WorldModelAgent(ModelBasedAgent):
         return report
 
     def _make_model(self) -> WorldModel:
-        model = self.arguments["model"]
-        functions = {
-            "dynamics_fn": self._function("dynamics", exact_dynamics),
-            "reward_fn": self._function("reward", lambda task: task.reward),
-            "termination_fn": self._function("termination", lambda task: task.terminal),
-        }
-        given = {name: function for name, function in functions.items() if function is not None}
-        if (model == "exact" or isinstance(model, ExactModel)) and "dynamics_fn" in given:
-            raise InvalidSettingError('dynamics replaces those of a learned model, but model="exact" was given')
-        if model == "exact":
-            return ExactModel(self._task('model="exact"'), **given)
-        if isinstance(model, WorldModel):
-            self._check_shapes(model)
-            for name, function in given.items():
-                setattr(model, name, function)
-            return model
-        kind = MODELS[model]
-        settings = {"seed": derived_seed(self.seed, "model")} if issubclass(kind, LearnedModel) else {}
-        settings |= self.arguments["model_kwargs"] or {}
-        return build(kind, "model_kwargs", self.observation_space, self.action_space, settings={**settings, **given})
-
-    def _check_shapes(self, model: WorldModel) -> None:
-        """Refuse a model of other rows than the environment's (their bounds do not matter)."""
-        for name in ("observation_space", "action_space"):
-            mine, its = getattr(self, name), getattr(model, name)
-            if event_shape(mine) != event_shape(its):
-                raise InvalidSettingError(f"the environment's {name} is {mine}, but the model's is {its}")
-
-    def _function(self, argument: str, of_task: Callable[[Any], Any]) -> Any:
-        """Return the function that replaces a learned part of the model, or None."""
-        given = self.arguments[argument]
-        if given == "exact":
-            return of_task(self._task(f'{argument}="exact"'))
-        return given if callable(given) else None
+        return make_world_model(
+            self.arguments["model"],
+            MODELS,
+            self.observation_space,
+            self.action_space,
+            settings=self.arguments["model_kwargs"],
+            parts={name: self.arguments[name] for name in ("dynamics", "reward", "termination")},
+            task=self._task,
+            seed=derived_seed(self.seed, "model"),
+        )
 
 
 def check_choice(name: str, given: Any, names: Any, kind: type, words: str) -> None:

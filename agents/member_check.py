@@ -11,7 +11,7 @@ from mbrl_gym.models import GaussianEnsemble, WorldModel
 from mbrl_gym.wrappers import ImaginedVectorEnv
 from mbrl_gym.wrappers.imagined import StartStates
 
-from .streams import Streams, own_streams
+from .streams import RandomStreams
 
 __all__ = ["MemberCheck", "held_out_by_default", "split_members"]
 
@@ -41,7 +41,7 @@ class MemberCheck:
         observation, _ = self._env.reset(seed=self._seed)
         member = self._env.get_state()["slots"] // self._episodes  # there are no spare places
         total, running = np.zeros(len(member)), np.ones(len(member), np.bool_)
-        with own_streams(Streams(self._seed, policy.device)):
+        with RandomStreams(self._seed, policy.device):
             while running.any():
                 action, _ = policy.predict(observation)
                 observation, reward, terminated, truncated, _ = self._env.step(action)

@@ -24,6 +24,12 @@ def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
         DamagedFileError: The state belongs to other parameters.
     """
     try:
-        optimizer.load_state_dict({**state, "state": {int(number): each for number, each in state["state"].items()}})
+        values = {int(number): each for number, each in state["state"].items()}
+        optimizer.load_state_dict({"state": values, "param_groups": [_group(each) for each in state["param_groups"]]})
     except ValueError as error:
         raise DamagedFileError(f"the file's optimiser state does not fit: {error}") from error
+
+
+def _group(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return a group of parameters; files hold lists in place of tuples."""
+    return {name: tuple(value) if name == "betas" else value for name, value in stored.items()}

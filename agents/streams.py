@@ -1,70 +1,87 @@
-"""Random streams of an agent's own, where Stable-Baselines3 draws from the global generators."""
+"""Random streams of an agent's own, for code that draws from the global generators of NumPy and torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import random
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 
-__all__ = ["Streams", "own_streams"]
+__all__ = ["RandomStreams"]
 
 
-class Streams:
-    """States of NumPy's and torch's global generators that belong to one agent; see `own_streams`.
+class RandomStreams:
+    """States of the global generators of NumPy and torch that belong to one owner.
+
+    `with streams:` puts them in the place of the global ones, and takes them out again at the end: what is drawn (or
+    seeded) inside goes on where the last block stopped, whatever others draw in between, and leaves the global
+    generators as they were. That of Python, which Stable-Baselines3 seeds but never uses, is only kept. Nested blocks
+    of the same streams count as one.
 
     Args:
-        seed: Seeds all of them.
-        device: Where the agent computes; if that is a GPU, its generator is one of them.
+        seed: Where the streams start, as `np.random.seed` and `torch.manual_seed` would start them.
+        device: The device whose torch generator is exchanged beside the processor's.
+        space: A space whose generator belongs to the streams, too.
     """
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
-        self._device = torch.device(device)
-        self._numpy: Any = np.random.RandomState(seed).get_state()
-        self._torch = [torch.Generator(each.device).manual_seed(seed).get_state() for each in self._generators()]
-        self._installed = False
+    def __init__(self, seed: int, device: torch.device | str = "cpu", space: spaces.Space[Any] | None = None) -> None:
+        self._device, self._space = torch.device(device), space
+        self._own: dict[str, Any] = {
+            "numpy": np.random.RandomState(seed).get_state(legacy=False),
+            "torch": torch.Generator().manual_seed(seed).get_state(),
+        }
+        if self._device.type == "cuda":
+            self._own["device"] = torch.Generator(self._device).manual_seed(seed).get_state()
+        if space is not None:
+            self._own["space"] = np.random.default_rng(seed).bit_generator.state
+        self._outside: dict[str, Any] = {}
+        self._depth = 0
 
     @property
+    def active(self) -> bool:
+        """Whether these streams are in the place of the global ones."""
+        return self._depth > 0
+
     def state(self) -> dict[str, Any]:
-        """The states, as files hold them."""
-        return {"numpy": self._numpy, "torch": self._torch}
+        """Return where the streams are, as nested dicts of numbers, arrays and tensors."""
+        return dict(self._own)
 
-    @state.setter
-    def state(self, state: dict[str, Any]) -> None:
-        self._numpy, self._torch = tuple(state["numpy"]), list(state["torch"])
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go to where `state` was taken, on a device of the same kind."""
+        self._own.update({name: state[name] for name in self._own})
 
-    def _generators(self) -> list[torch.Generator]:
-        if self._device.type != "cuda":
-            return [torch.default_generator]
-        torch.cuda.init()
-        index = torch.cuda.current_device() if self._device.index is None else self._device.index
-        return [torch.default_generator, torch.cuda.default_generators[index]]
+    def __enter__(self) -> RandomStreams:
+        if not self._depth:
+            self._outside = {**self._current(), "python": random.getstate()}
+            self._install(self._own)
+        self._depth += 1
+        return self
 
-    def _swap(self) -> None:
-        """Exchange the states kept here with those of the global generators."""
-        generators = self._generators()
-        kept, self._torch = self._torch, [each.get_state() for each in generators]
-        for generator, state in zip(generators, kept, strict=True):
-            generator.set_state(state)
-        kept, self._numpy = self._numpy, np.random.get_state()  # noqa: NPY002  # Stable-Baselines3 draws from it
-        np.random.set_state(kept)  # noqa: NPY002
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._own = self._current()
+            self._install(self._outside)
+            random.setstate(self._outside["python"])
 
+    def _current(self) -> dict[str, Any]:
+        numpy = np.random.get_state(legacy=False)  # noqa: NPY002
+        state: dict[str, Any] = {"numpy": numpy, "torch": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            state["device"] = torch.cuda.get_rng_state(self._device)
+        if self._space is not None:
+            state["space"] = self._space.np_random.bit_generator.state
+        return state
 
-@contextmanager
-def own_streams(streams: Streams) -> Iterator[None]:
-    """Let the global generators go on from an agent's streams, and put them back afterwards.
-
-    What is drawn inside neither depends on the global generators nor changes them. Inside of itself, it does nothing.
-    """
-    if streams._installed:
-        yield
-        return
-    streams._swap()
-    streams._installed = True
-    try:
-        yield
-    finally:
-        streams._installed = False
-        streams._swap()
+    def _install(self, state: dict[str, Any]) -> None:
+        np.random.set_state(state["numpy"])  # noqa: NPY002
+        torch.set_rng_state(state["torch"])
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(state["device"], self._device)
+        if self._space is not None:
+            self._space.np_random.bit_generator.state = state["space"]

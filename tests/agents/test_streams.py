@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
-from mbrl_gym.agents.streams import Streams, own_streams
+from mbrl_gym.agents.streams import RandomStreams
 
 
 def draws():
@@ -28,9 +28,9 @@ def test_inside_draws_go_on_from_the_seed_whatever_happens_outside():
         )
         for _ in range(3)
     ]
-    streams = Streams(3)
+    streams = RandomStreams(3)
     for one in expected:
-        with own_streams(streams):
+        with streams:
             assert_same(draws(), one)
         draws()
         torch.manual_seed(5)
@@ -43,29 +43,29 @@ def test_outside_nothing_changes():
     np.random.seed(1)
     torch.manual_seed(1)
     assert_same(draws(), expected[0])
-    with own_streams(Streams(2)):
+    with RandomStreams(2):
         draws()
     assert_same(draws(), expected[1])
 
 
 def test_inside_of_itself_it_goes_on():
-    streams, plain = Streams(0), Streams(0)
-    with own_streams(plain):
+    streams, plain = RandomStreams(0), RandomStreams(0)
+    with plain:
         expected = [draws(), draws(), draws()]
-    with own_streams(streams):
+    with streams:
         assert_same(draws(), expected[0])
-        with own_streams(streams):
+        with streams:
             assert_same(draws(), expected[1])
         assert_same(draws(), expected[2])
 
 
 def test_two_agents_do_not_disturb_each_other():
-    outer, inner, alone = Streams(0), Streams(1), Streams(0)
-    with own_streams(alone):
+    outer, inner, alone = RandomStreams(0), RandomStreams(1), RandomStreams(0)
+    with alone:
         expected = draws(), draws()
-    with own_streams(outer):
+    with outer:
         assert_same(draws(), expected[0])
-        with own_streams(inner):
+        with inner:
             draws()
         assert_same(draws(), expected[1])
 
@@ -76,22 +76,22 @@ def test_an_error_puts_the_global_generators_back():
     expected = draws()
     np.random.seed(1)
     torch.manual_seed(1)
-    streams = Streams(2)
-    with pytest.raises(ZeroDivisionError), own_streams(streams):
+    streams = RandomStreams(2)
+    with pytest.raises(ZeroDivisionError), streams:
         [draws(), 1 / 0]
     assert_same(draws(), expected)
-    with own_streams(streams):  # and it can be entered again
+    with streams:  # and it can be entered again
         draws()
 
 
 def test_a_restored_state_goes_on():
-    streams = Streams(4)
-    with own_streams(streams):
+    streams = RandomStreams(4)
+    with streams:
         draws()
-    state = streams.state
-    with own_streams(streams):
+    state = streams.state()
+    with streams:
         expected = draws()
-    other = Streams(9)
-    other.state = state
-    with own_streams(other):
+    other = RandomStreams(9)
+    other.restore(state)
+    with other:
         assert_same(draws(), expected)

@@ -1,0 +1,33 @@
+"""MBPO swings up Gymnasium's pendulum from some minutes of real time: SAC that learns from a world model's imagination.
+
+Reward and dynamics are learned. Run: python examples/mbpo.py --steps 1000
+"""
+
+import argparse
+
+import gymnasium as gym
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+from mbrl_gym.agents import MBPO
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--steps", type=int, default=1000, help="real steps")
+parser.add_argument("--episodes", type=int, default=10)
+arguments = parser.parse_args()
+
+agent = MBPO(
+    "MlpPolicy",
+    "Pendulum-v1",
+    rollout_length=5,
+    rollout_batch=5000,
+    model_train_freq=100,
+    gradient_steps=20,
+    learning_rate=1e-3,
+    policy_kwargs={"net_arch": [64, 64]},
+    seed=0,
+    verbose=1,
+)
+agent.learn(arguments.steps, log_interval=1)
+mean, std = evaluate_policy(agent, Monitor(gym.make("Pendulum-v1")), arguments.episodes)
+print(f"return after {arguments.steps} steps: {mean:.0f} +- {std:.0f} (random: about -1200, best: about -150)")
