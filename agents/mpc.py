@@ -51,7 +51,9 @@ class MPC(WorldModelAgent):
             Dict observations are joined to one row, in the order of `gymnasium.spaces.flatten`; choices are integers.
         reward: "learned", "exact" (the task's published reward), or a function of tensors
             (observation `[..., O]`, action `[..., A]`, next observation) -> reward `[...]`.
-        termination: "learned", "exact", or a function: next observation `[..., O]` -> bool `[...]`.
+        termination: "learned", "cautious" (learned; imagined episodes also end out of the range of the data, which
+            keeps an agent that must stay alive where it knows its way), "exact", or a function: next observation
+            `[..., O]` -> bool `[...]`.
         cost: Safety cost that plans must keep at or below `cost_limit` in every step: a function of tensors,
             next observation `[..., O]` -> cost `[...]`, or "exact" (the task's published one, as
             `mbrl/DroneObstacles-v0` has it); None for no limit.

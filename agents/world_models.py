@@ -33,9 +33,11 @@ def check_model(model: Any, kinds: Mapping[str, Any]) -> None:
 
 
 def check_function(name: str, given: Any) -> None:
-    """Refuse anything but "learned", "exact" and functions for a part of a model."""
-    if not callable(given) and given not in ("learned", "exact"):
-        raise InvalidSettingError(f'{name} must be "learned", "exact" or a function, but {given!r} was given')
+    """Refuse anything but "learned", "exact" and functions for a part of a model; a termination can be "cautious"."""
+    names = ("learned", "cautious", "exact") if name == "termination" else ("learned", "exact")
+    if not callable(given) and given not in names:
+        listed = ", ".join(f'"{each}"' for each in names)
+        raise InvalidSettingError(f"{name} must be {listed} or a function, but {given!r} was given")
 
 
 def make_world_model(
@@ -57,13 +59,34 @@ def make_world_model(
         observation_space: The environment's.
         action_space: Likewise.
         settings: Keyword arguments of a learned model.
-        parts: "dynamics", "reward" and "termination", each "learned", "exact" or a function.
+        parts: "dynamics", "reward" and "termination", each "learned", "exact" or a function; the termination of a
+            learned model can be "cautious".
         task: Returns the environment's published task, or refuses, saying what it was wanted for.
         seed: Of a learned model whose settings have none.
 
     Raises:
         InvalidSettingError: Settings that do not fit each other or the environment.
     """
+    made = _made(model, kinds, observation_space, action_space, settings=settings, parts=parts, task=task, seed=seed)
+    if parts["termination"] == "cautious":
+        if not isinstance(made, LearnedModel):
+            names = ", ".join(name for name, kind in kinds.items() if issubclass(kind, LearnedModel))
+            raise InvalidSettingError(f'termination="cautious" takes one of {names}, but {model!r} was given')
+        made.be_cautious()
+    return made
+
+
+def _made(
+    model: str | WorldModel,
+    kinds: Mapping[str, type[WorldModel]],
+    observation_space: Space,
+    action_space: Space,
+    *,
+    settings: dict[str, Any] | None,
+    parts: dict[str, Any],
+    task: Callable[[str], Any],
+    seed: int,
+) -> WorldModel:
     functions = {f"{name}_fn": _function(name, given, task) for name, given in parts.items()}
     functions = {name: function for name, function in functions.items() if function is not None}
     if (model == "exact" or isinstance(model, ExactModel)) and "dynamics_fn" in functions:

@@ -94,13 +94,22 @@ class LearnedModel(WorldModel):
 
     @property
     def terminates(self) -> bool:
-        """Whether a termination function was given, or the data of the last fit held a termination."""
+        """Whether a termination function was given, the data of the last fit held a termination, or it is cautious."""
         return self.termination_fn is not None or self._flags()[1]
 
     @property
     def fitted(self) -> bool:
         """Whether `fit` has run."""
         return self._flags()[0]
+
+    def be_cautious(self) -> None:
+        """Let imagined episodes also end where a feature is out of the range of the data: nobody knows what is there.
+
+        For tasks in which it is good to stay alive, and states beyond those that were seen are not needed. It has no
+        effect where a termination function was given.
+        """
+        self.termination.be_cautious()
+        self._forget()
 
     def start(self, observation: Tensor, particles: int | None = None) -> Tensor:
         """Return the observations of the particles `[P, N, O]`; P is `particle_unit` by default."""
@@ -225,9 +234,10 @@ class LearnedModel(WorldModel):
         self.termination.fit(following, terminated, self.generator)
 
     def _flags(self) -> tuple[bool, bool]:
-        """Return whether the model is fitted, and saw a termination; asks the device only once after a change."""
+        """Return whether the model is fitted, and may end episodes; asks the device only once after a change."""
         if self._known is None:
-            self._known = bool(self.is_fitted), bool(self.termination.seen)
+            known = self.termination.known
+            self._known = bool(self.is_fitted), known.seen or known.cautious
         return self._known
 
     def _mark_fitted(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,14 @@ MOST_OTHERS = 10_000  # steps without termination from which a fit learns
 CERTAIN = 10.0  # logit of what a box says
 
 
+class _Known(NamedTuple):
+    """What decides how ends are predicted."""
+
+    seen: bool  # whether the data held an end
+    boxed: bool  # whether ends are outside of a box
+    cautious: bool
+
+
 class TerminationNetwork(nn.Module):
     """A classifier of next observations, for which terminations weigh as much as all other steps together.
 
@@ -28,6 +36,9 @@ class TerminationNetwork(nn.Module):
 
     Many tasks end where a column leaves its range. Where the data allow it, that is what is learned (`bounding_box`) in
     place of the network, which needs many ends until it no longer takes other columns for a part of the reason.
+
+    A cautious one also ends episodes out of the range of the data, since nobody knows what is there: the HALT state
+    of Kidambi et al. (2020, "MOReL"), with a box in place of their disagreement.
 
     Args:
         size: Number O of observation columns.
@@ -56,15 +67,39 @@ class TerminationNetwork(nn.Module):
         self.high: Tensor
         self.register_buffer("low", torch.full((size,), -torch.inf))  # of the box
         self.register_buffer("high", torch.full((size,), torch.inf))
-        self._boxed: bool | None = None  # whether there is a box; None asks the device once
+        self.least: Tensor
+        self.most: Tensor
+        self.cautious: Tensor
+        self.register_buffer("least", torch.full((size,), -torch.inf))  # of the data
+        self.register_buffer("most", torch.full((size,), torch.inf))
+        self.register_buffer("cautious", torch.tensor(False))
+        self._known: _Known | None = None  # None asks the device once
 
     def forward(self, observation: Tensor) -> Tensor:
         """Return the logits of termination `[...]` at next observations `[..., O]`."""
-        if self._boxed is None:
-            self._boxed = bool((self.low.isfinite() | self.high.isfinite()).any())
-        if self._boxed:
-            outside = ((observation < self.low) | (observation > self.high)).any(-1)
-            return torch.where(outside, CERTAIN, -CERTAIN)
+        logits = self._learned(observation)
+        if not self.known.cautious:
+            return logits
+        return torch.where(_outside(observation, self.least, self.most), CERTAIN, logits)
+
+    @property
+    def known(self) -> _Known:
+        """What decides how ends are predicted."""
+        if self._known is None:
+            boxed = bool((self.low.isfinite() | self.high.isfinite()).any())
+            self._known = _Known(bool(self.seen), boxed, bool(self.cautious))
+        return self._known
+
+    def be_cautious(self) -> None:
+        """End episodes where a column is out of the range of the data."""
+        self.cautious.fill_(True)
+        self._known = None
+
+    def _learned(self, observation: Tensor) -> Tensor:
+        if self.known.boxed:
+            return torch.where(_outside(observation, self.low, self.high), CERTAIN, -CERTAIN)
+        if not self.known.seen:
+            return torch.full_like(observation[..., 0], -CERTAIN)
         hidden = (observation.to(self.mean.dtype) - self.mean) / self.scale
         for layer in self.layers[:-1]:
             hidden = functional.silu(layer(hidden))
@@ -82,10 +117,10 @@ class TerminationNetwork(nn.Module):
     def _bound(self, low: Tensor, high: Tensor) -> None:
         self.low.copy_(low)
         self.high.copy_(high)
-        self._boxed = None
+        self._known = None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._boxed = None
+        self._known = None
         super()._load_from_state_dict(*args, **kwargs)
 
     @torch.no_grad()
@@ -101,6 +136,8 @@ class TerminationNetwork(nn.Module):
         """Train on next observations `[T, O]` and whether each ended its episode `[T]`, from the present weights on."""
         ends, others = terminated.nonzero()[:, 0], (~terminated).nonzero()[:, 0]
         self.seen.fill_(len(ends) > 0)
+        self.least.copy_(observation.amin(0))
+        self.most.copy_(observation.amax(0))
         self._bound(torch.full_like(self.low, -torch.inf), torch.full_like(self.high, torch.inf))
         if not len(ends):
             return
@@ -135,6 +172,11 @@ class TerminationNetwork(nn.Module):
             return value
 
         optimiser.step(loss)
+
+
+def _outside(observation: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return whether any column of observations `[..., O]` is out of bounds, `[...]`."""
+    return ((observation < low) | (observation > high)).any(-1)
 
 
 def bounding_box(ends: Tensor, others: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -191,6 +191,18 @@ def test_the_model_sees_actions_in_the_units_of_the_environment(tiny_agent):
     assert_allclose(data.next_observation[:, 2], np.clip(speed, -8, 8), atol=1e-4)
 
 
+def test_a_cautious_agent_imagines_ends_where_nobody_has_been(tiny_agent, tmp_path):
+    """Also after it was loaded."""
+    agent = tiny_agent("mbrl/Drift-v0", termination="cautious").learn(40)
+    agent.save(tmp_path / "agent.zip")
+    for each in (agent, MPC.load(tmp_path / "agent.zip")):
+        model = each.world_model
+        start = torch.tensor([[0.0], [50.0]])
+        assert model.terminates
+        assert model.step(model.start(start), torch.zeros(2, 1)).terminated.tolist() == [[False, True]] * 5
+    assert not tiny_agent("mbrl/Drift-v0").learn(40).world_model.terminates
+
+
 def test_transitions_tell_termination_from_truncation_and_where_episodes_start(tiny_agent):
     data = transitions(tiny_agent(learning_starts=120).learn(120).replay_buffer, tiny_agent().policy)
     assert_array_equal(np.flatnonzero(data.truncated), [49, 99])
@@ -366,6 +378,7 @@ def test_pets_is_mpc_with_the_settings_of_the_paper():
         ({"termination": 3}, "learned"),
         ({"dynamics": 3}, "learned"),
         ({"model": "exact", "dynamics": "exact"}, "dynamics"),
+        ({"model": "exact", "termination": "cautious"}, "cautious.* takes one of .*ensemble"),
         ({"learning_starts": 0}, "at least 2"),
         ({"exploration": -1.0}, "at least 0"),
         ({"planner_kwargs": {"horizon": 0}}, "at least 1"),

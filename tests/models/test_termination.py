@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch
 
 from mbrl_gym.models.termination import TerminationNetwork, bounding_box
@@ -118,3 +119,17 @@ def test_a_box_is_left_when_the_data_no_longer_allow_it_and_survives_a_state_dic
     ends = rows.norm(dim=1) > 1.8
     network.fit(rows, ends, generator)
     assert balanced_accuracy(network, rows, ends) > 0.98
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_cautious_one_ends_episodes_outside_of_what_was_seen(ended):
+    rows = torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
+    ends = (rows[:, 0] > 0.8) & ended
+    network, beyond = fitted(rows, ends), torch.tensor([[0.5, 1.1], [-0.1, 0.5], [0.5, -3.0]])
+    assert not network.logits(beyond).gt(0).any()
+    network.be_cautious()
+    assert torch.equal(network.logits(rows) > 0, ends)
+    assert (network.logits(beyond) > 0).all()
+    restored = TerminationNetwork(2, torch.Generator())
+    restored.load_state_dict(network.state_dict())
+    assert torch.equal(restored.logits(beyond), network.logits(beyond))
