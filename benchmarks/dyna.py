@@ -66,8 +66,15 @@ IMAGINED = {
     "rollout_freq": 50,
     "model_train_freq": 100,
 }
-# Nearly linear dynamics: branches can be long, and models are fitted seldom.
-LONG = {**IMAGINED, "rollout_length": 10, "rollout_batch": 2_000, "model_train_freq": 200}
+# Linear dynamics: a model that extrapolates, and long branches; a learned reward does not (far from the target).
+LONG = {
+    **IMAGINED,
+    "model": "linear",
+    "reward": "exact",
+    "batch_size": 256,
+    "rollout_length": 10,
+    "rollout_batch": 2_000,
+}
 # Balancing needs few updates, and its model little beyond a step.
 SHORT = {**IMAGINED, "gradient_steps": 10, "rollout_length": 2}
 
