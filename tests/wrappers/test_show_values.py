@@ -38,7 +38,9 @@ def some_values(seed=0):
     return np.random.default_rng(seed).normal(size=(54, 4))
 
 
-@pytest.mark.parametrize("kind", [np.asarray, np.float32, np.ndarray.tolist, torch.from_numpy], ids=str)
+@pytest.mark.parametrize(
+    "kind", [np.asarray, np.float32, np.ndarray.tolist, torch.from_numpy], ids=["array", "float32", "list", "tensor"]
+)
 def test_a_table_is_drawn_over_every_picture(kind):
     values = some_values()
     env = ShowValues(pictured(), kind(values))
