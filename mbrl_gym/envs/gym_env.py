@@ -79,9 +79,8 @@ class _TaskFace:
         state = np.broadcast_to(state, (*batch, task.state_size)).copy()
         if not (np.isfinite(state).all() and task.allows(state)):
             raise InvalidSettingError(
-                f'options["state"] must be finite, one that {type(task).__name__} can be in, and lead to an '
-                f"observation within {task.observation_space}, with all constants in their ranges, but {given!r} was "
-                "given"
+                f'options["state"] must be finite and lead to an observation within {task.observation_space}, with all '
+                f"constants in their ranges, in a state that {type(task).__name__} allows, but {given!r} was given"
             )
         return state
 

@@ -279,7 +279,7 @@ def test_columns_that_never_vary_get_no_weight_and_make_the_model_say_so():
     model = fitted(
         data._replace(observation=still, next_observation=still + data.next_observation - data.observation), UNIT
     )
-    assert (model.weights[1] == 0).all()
+    assert model.weights[1].abs().max() < 1e-14  # how the mean of equal numbers is rounded depends on the processor
     place, action = torch.as_tensor(still[:1]), torch.as_tensor(data.action[:1])
     elsewhere = place + torch.tensor([0.0, 1.0])
     known, unknown = model.uncertainty(place, action), model.uncertainty(elsewhere, action)

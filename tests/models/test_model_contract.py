@@ -234,7 +234,8 @@ def test_dynamics_can_be_replaced_by_an_exact_function(case):
     state = model.start(case.observation, model.particle_unit)
     prediction = model.step(state, case.action, noise)
     assert torch.equal(prediction.observation, dynamics_fn(state, case.action))
-    assert_close(prediction.reward, predict(case, noise=noise).reward)
+    if not getattr(model, "looks_ahead", False):  # whose reward depends on where a step leads
+        assert_close(prediction.reward, predict(case, noise=noise).reward)
     outcome = model.outcome(case.observation, case.action)
     assert (outcome.deviation[..., :-1] == 0).all()
 
