@@ -67,42 +67,29 @@ def make_world_model(
     Raises:
         InvalidSettingError: Settings that do not fit each other or the environment.
     """
-    made = _made(model, kinds, observation_space, action_space, settings=settings, parts=parts, task=task, seed=seed)
+    functions = {f"{name}_fn": _function(name, given, task) for name, given in parts.items()}
+    functions = {name: function for name, function in functions.items() if function is not None}
+    if (model == "exact" or isinstance(model, ExactModel)) and "dynamics_fn" in functions:
+        raise InvalidSettingError('dynamics replaces those of a learned model, but model="exact" was given')
+    made: WorldModel
+    if isinstance(model, WorldModel):
+        _check_shapes(model, observation_space, action_space)
+        made = model
+        for name, function in functions.items():
+            setattr(made, name, function)
+    elif model == "exact":
+        made = ExactModel(task('model="exact"'), **functions)
+    else:
+        kind = kinds[model]
+        own = {"seed": seed} if issubclass(kind, LearnedModel) else {}
+        settings = {**own, **(settings or {}), **functions}
+        made = build(kind, "model_kwargs", observation_space, action_space, settings=settings)
     if parts["termination"] == "cautious":
         if not isinstance(made, LearnedModel):
             names = ", ".join(name for name, kind in kinds.items() if issubclass(kind, LearnedModel))
             raise InvalidSettingError(f'termination="cautious" takes one of {names}, but {model!r} was given')
         made.be_cautious()
     return made
-
-
-def _made(
-    model: str | WorldModel,
-    kinds: Mapping[str, type[WorldModel]],
-    observation_space: Space,
-    action_space: Space,
-    *,
-    settings: dict[str, Any] | None,
-    parts: dict[str, Any],
-    task: Callable[[str], Any],
-    seed: int,
-) -> WorldModel:
-    functions = {f"{name}_fn": _function(name, given, task) for name, given in parts.items()}
-    functions = {name: function for name, function in functions.items() if function is not None}
-    if (model == "exact" or isinstance(model, ExactModel)) and "dynamics_fn" in functions:
-        raise InvalidSettingError('dynamics replaces those of a learned model, but model="exact" was given')
-    if model == "exact":
-        return ExactModel(task('model="exact"'), **functions)
-    if isinstance(model, WorldModel):
-        _check_shapes(model, observation_space, action_space)
-        for name, function in functions.items():
-            setattr(model, name, function)
-        return model
-    kind = kinds[model]
-    own = {"seed": seed} if issubclass(kind, LearnedModel) else {}
-    return build(
-        kind, "model_kwargs", observation_space, action_space, settings={**own, **(settings or {}), **functions}
-    )
 
 
 def _function(name: str, given: Any, task: Callable[[str], Any]) -> Any:

@@ -46,7 +46,7 @@ def in_threads(work: Callable[[Sequence[Item]], None], items: Sequence[Item]) ->
 def _pool(threads: int) -> ThreadPoolExecutor:
     if threads not in _pools:
         wanted = torch.get_num_threads()
-        pool = ThreadPoolExecutor(threads, "mbrl-gym", initializer=torch.set_num_threads, initargs=(1,))
+        pool = ThreadPoolExecutor(threads, "mbrl-gym", initializer=_compute_alone)
         # All threads start now: their number of threads is also what torch gives to threads that start later.
         barrier = threading.Barrier(threads)
         for started in [pool.submit(barrier.wait) for _ in range(threads)]:
@@ -54,3 +54,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
         torch.set_num_threads(wanted)
         _pools[threads] = pool
     return _pools[threads]
+
+
+def _compute_alone() -> None:
+    torch.get_num_threads()  # a thread's first question gives it the number of all others; what is set before is lost
+    torch.set_num_threads(1)
