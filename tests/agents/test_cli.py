@@ -145,6 +145,8 @@ def test_ctrl_c_in_a_terminal_keeps_finished_runs_and_leaves_no_process(tmp_path
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a group of its own, which gets the signal as a whole, as from a terminal
+        # Also where these tests run in the background, whose processes ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     finished, deadline = tmp_path / "runs" / "td3-0" / "run.json", time.monotonic() + 100
     while not finished.exists() and process.poll() is None and time.monotonic() < deadline:
