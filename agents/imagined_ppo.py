@@ -64,7 +64,7 @@ class ImaginedPPO(WorldModelAgent):
         policy_kwargs: Settings of the policy.
         dynamics: "learned", "exact" (the task's own, without its noise), or a function of tensors; see `MPC`.
         reward: "learned", "exact" (the task's published reward), or a function of tensors; see `MPC`.
-        termination: "learned", "exact", or a function of tensors; see `MPC`.
+        termination: "learned", "cautious", "exact", or a function of tensors; see `MPC`.
         learning_starts: Random steps before the first round.
         train_freq: Steps of each environment between rounds.
         buffer_size: Real transitions that are remembered.
