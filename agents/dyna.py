@@ -62,7 +62,8 @@ class DynaAgent(ModelBasedAgent):
             (observation `[..., O]`, action `[..., A]`) -> next observation `[..., O]`.
         reward: "learned", "exact" (the task's published reward), or a function of tensors
             (observation `[..., O]`, action `[..., A]`, next observation) -> reward `[...]`.
-        termination: "learned", "cautious" (see `MPC`), "exact", or a function: next observation `[..., O]` -> bool `[...]`.
+        termination: "learned", "cautious" (see `MPC`), "exact", or a function: next observation `[..., O]` -> bool
+            `[...]`.
         real_ratio: Share of real transitions in minibatches; their number is rounded to the nearest whole one.
         rollout_length: Steps of a branch: a number, or (shortest, longest, first step, last step), between whose two
             steps of training the length grows linearly.
