@@ -73,6 +73,8 @@ class DynaAgent(ModelBasedAgent):
             of Gaussian noise, relative to half the action range. Discrete: share of random actions. None is the
             default of the algorithm's Dyna form.
         model_train_freq: Environment steps between fits.
+        model_noise: Whether imagined steps are drawn from the model's distribution, or are its mean; without it a "gp"
+            imagines many times as fast.
         model_retain: Refreshes whose transitions are learned from; older ones are dropped.
         max_disagreement: Branches stop where the members of the ensemble disagree by more
             (`WorldModel.uncertainty`, in standard deviations of what they predict); None for no limit.
@@ -116,6 +118,7 @@ class DynaAgent(ModelBasedAgent):
         rollout_freq: int | None = None,
         rollout_noise: float | None = None,
         model_train_freq: int = 250,
+        model_noise: bool = True,
         model_retain: int = 1,
         max_disagreement: float | None = None,
         disagreement_penalty: float = 0.0,
@@ -138,6 +141,7 @@ class DynaAgent(ModelBasedAgent):
             "rollout_freq": rollout_freq,
             "rollout_noise": rollout_noise,
             "model_train_freq": model_train_freq,
+            "model_noise": model_noise,
             "model_retain": model_retain,
             "max_disagreement": max_disagreement,
             "disagreement_penalty": disagreement_penalty,
@@ -192,9 +196,13 @@ class DynaAgent(ModelBasedAgent):
         with self._training:
             super()._setup_model()
         self.world_model = None if self.arguments["model"] is None else self._make_model().to(self.device)
-        penalty = self.arguments["disagreement_penalty"]
+        given = self.arguments
         self._imagination = Imagination(
-            self._imagined_action, self._to_model, self.arguments["max_disagreement"], penalty
+            self._imagined_action,
+            self._to_model,
+            given["max_disagreement"],
+            given["disagreement_penalty"],
+            given["model_noise"],
         )
 
     def _make_model(self) -> WorldModel:

@@ -72,10 +72,11 @@ class Imagination:
     """Imagines branches with a policy.
 
     Each step of a branch runs through a member of the ensemble that is drawn anew (Janner et al. 2019, algorithm 2):
-    branches are shuffled before every step and dealt out to the members in equal shares. Members sample their noise. A
-    branch stops after its last step, which is no termination; where an episode ends; and where the model is not to be
-    trusted, in which case the step that showed it is dropped: where a prediction is not finite, or members disagree by
-    more than a threshold (Pan et al. 2020, "M2AC", mask such steps; Frauenknecht et al. 2025, "Infoprop", stop there).
+    branches are shuffled before every step and dealt out to the members in equal shares. Members sample their noise,
+    unless `noise` is False. A branch stops after its last step, which is no termination; where an episode ends; and
+    where the model is not to be trusted, in which case the step that showed it is dropped: where a prediction is not
+    finite, or members disagree by more than a threshold (Pan et al. 2020, "M2AC", mask such steps; Frauenknecht et al.
+    2025, "Infoprop", stop there).
 
     Steps start from observations, so that models must be Markovian in them, as all of this package are.
     """
@@ -84,6 +85,7 @@ class Imagination:
     to_model: Callable[[Tensor], Tensor]  # those actions -> actions in the environment's units, [N, A] or [N]
     max_disagreement: float | None = None  # see `WorldModel.uncertainty`
     penalty: float = 0.0  # what a unit of disagreement takes from the reward (as in Yu et al. 2020, "MOPO")
+    noise: bool = True  # whether predictions are drawn from the model's distribution, or its mean
 
     @torch.inference_mode()
     def __call__(
@@ -135,7 +137,7 @@ class Imagination:
     def _step(self, model: WorldModel, observation: Tensor, generator: torch.Generator) -> _Step:
         action = self.act(observation)
         for_model = self.to_model(action)
-        predicted = _predict(model, observation, for_model, generator)
+        predicted = _predict(model, observation, for_model, generator, self.noise)
         trusted = torch.isfinite(predicted.observation).all(-1) & torch.isfinite(predicted.reward)
         reward, disagreement = predicted.reward, torch.full((len(action),), math.nan, device=action.device)
         if self.max_disagreement is not None or self.penalty:
@@ -156,14 +158,16 @@ class _Step(NamedTuple):
     disagreement: Tensor  # [N]
 
 
-def _predict(model: WorldModel, observation: Tensor, action: Tensor, generator: torch.Generator) -> Prediction:
+def _predict(
+    model: WorldModel, observation: Tensor, action: Tensor, generator: torch.Generator, noisy: bool
+) -> Prediction:
     """Predict one step of N rows, an equal share of them (but for rounding) by each member; without particle axis."""
     count, particles = len(observation), model.particle_unit
     share = -(-count // particles)
     dealt = torch.arange(particles * share, device=observation.device) % count  # the last ones twice, and dropped
     observation, action = observation[dealt], action[dealt]
     noise = None
-    if any(model.noise_sizes):
+    if noisy and any(model.noise_sizes):
         noise = draw(generator, (particles, share), model.noise_sizes, observation.device)
     state = model.start(observation.unflatten(0, (particles, share)), particles)
     predicted = model.step(state, action.unflatten(0, (particles, share)), noise)

@@ -15,7 +15,7 @@ import multiprocessing
 import statistics
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Training:
     steps: int
     every: int  # steps between evaluations
     settings: dict[str, Any]  # keyword arguments of the algorithm
+    env: dict[str, Any] = field(default_factory=dict)  # keyword arguments of `gym.make`, in training only
 
 
 @dataclass(frozen=True)
@@ -55,45 +56,73 @@ class Entry:
     target: float | None = None  # return that MBPO must reach; None: SAC's last one, the median over seeds
 
 
-FAST = {"policy_kwargs": {"net_arch": [64, 64]}, "learning_starts": 200, "learning_rate": 1e-3}
-SAC_FAST = {**FAST, "batch_size": 256}
+FAST = {
+    "policy_kwargs": {"net_arch": [64, 64]},
+    "learning_starts": 200,
+    "learning_rate": 1e-3,
+    "batch_size": 256,
+}
+# Many short refreshes, long remembered: with the newest alone (model_retain 1) returns collapse now and then.
 IMAGINED = {
     **FAST,
-    "batch_size": 128,
-    "gradient_steps": 20,
-    "rollout_length": 5,
-    "rollout_batch": 5_000,
+    "gradient_steps": 10,
     "rollout_freq": 50,
     "model_train_freq": 100,
+    "model_retain": 20,
 }
-# Linear dynamics: a model that extrapolates, and long branches; a learned reward does not (far from the target).
-LONG = {
-    **IMAGINED,
-    "model": "linear",
-    "reward": "exact",
-    "batch_size": 256,
-    "rollout_length": 10,
-    "rollout_batch": 2_000,
-}
-# Balancing needs few updates, and its model little beyond a step.
-SHORT = {**IMAGINED, "gradient_steps": 10, "rollout_length": 2}
-
+SAC_TRAINING = Training(20_000, 1_000, FAST)
+# Where every episode has a target of its own, a policy must see many of them: real episodes are short, and branches
+# go on beyond their ends.
 ENTRIES = {
     "Pendulum-v1": Entry(
         "Pendulum-v1",
-        {"mbpo": Training(2_000, 100, IMAGINED), "sac": Training(20_000, 1_000, SAC_FAST)},
+        {
+            "mbpo": Training(2_000, 100, {**IMAGINED, "rollout_length": 5, "rollout_batch": 1_000}),
+            "sac": SAC_TRAINING,
+        },
     ),
     "mbrl/ArmTorque-v0": Entry(
         "mbrl/ArmTorque-v0",
-        {"mbpo": Training(2_000, 100, IMAGINED), "sac": Training(20_000, 1_000, SAC_FAST)},
+        {
+            "mbpo": Training(
+                2_000,
+                100,
+                {
+                    **IMAGINED,
+                    "model": "gp",
+                    "model_noise": False,
+                    "model_train_freq": 200,
+                    "reward": "exact",
+                    "rollout_length": 40,
+                    "rollout_batch": 150,
+                },
+                {"max_episode_steps": 12},
+            ),
+            "sac": SAC_TRAINING,
+        },
     ),
     "mbrl/Drone-v0": Entry(
         "mbrl/Drone-v0",
-        {"mbpo": Training(2_000, 100, LONG), "sac": Training(20_000, 1_000, SAC_FAST)},
+        {
+            "mbpo": Training(
+                2_000,
+                100,
+                {**IMAGINED, "model": "linear", "reward": "exact", "rollout_length": 50, "rollout_batch": 100},
+                {"max_episode_steps": 20},
+            ),
+            "sac": SAC_TRAINING,
+        },
     ),
     "InvertedPendulum-v5": Entry(
         "InvertedPendulum-v5",
-        {"mbpo": Training(4_000, 200, SHORT), "sac": Training(20_000, 1_000, SAC_FAST)},
+        {
+            "mbpo": Training(
+                4_000,
+                200,
+                {**IMAGINED, "model_train_freq": 200, "rollout_length": (1, 20, 200, 1_500), "rollout_batch": 400},
+            ),
+            "sac": SAC_TRAINING,
+        },
         target=950.0,
     ),
 }
@@ -150,7 +179,7 @@ def run(name: str, agent: str, seed: int, out: Path) -> dict[str, Any]:
     training = entry.agents[agent]
     evaluation = Evaluation(entry.env_id, EPISODES)
     callback = EvaluationCallback(evaluation, range(training.every, training.steps, training.every))
-    with gym.make(entry.env_id) as env:
+    with gym.make(entry.env_id, **training.env) as env:
         # Stable-Baselines3 writes into its arguments: a copy.
         settings = json.loads(json.dumps(training.settings))
         algorithm = ALGORITHMS[agent]("MlpPolicy", env, seed=seed, device="cpu", **settings)
@@ -191,7 +220,9 @@ def load_overhead(out: Path) -> dict[str, float]:
     if not path.exists():
         torch.set_num_threads(1)
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(measure_overhead("Pendulum-v1", IMAGINED), indent=2))
+            temporary.write_text(
+                json.dumps(measure_overhead("Pendulum-v1", ENTRIES["Pendulum-v1"].agents["mbpo"].settings), indent=2)
+            )
     measured: dict[str, float] = json.loads(path.read_text())
     return measured
 
@@ -258,6 +289,7 @@ def settings_lines() -> list[str]:
     """Return the Markdown lines of all settings."""
     return [
         f"- {name}, {agent}: `{json.dumps(training.settings)}`"
+        + (f", trained with `gym.make` arguments `{json.dumps(training.env)}`" if training.env else "")
         for name, entry in ENTRIES.items()
         for agent, training in entry.agents.items()
     ]

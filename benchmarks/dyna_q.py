@@ -144,7 +144,7 @@ def run_text(name: str, given: argparse.Namespace) -> Record:
         "id": text_id(TEXTS[name]["id"]),
         "seeds": given.seeds,
         "steps": TEXTS[name]["steps"],
-        "rates": TEXTS[name]["rates"],
+        "learns": [list(each) for each in TEXTS[name]["learns"]],
         "target": target,
         "q_learning": [first_at(*curve, target) for curve in plain],
         "dyna_q": [first_at(*curve, target) for curve in dyna],
@@ -319,12 +319,12 @@ def text_lines(records: list[Record]) -> list[str]:
         plain, dyna = float(np.median(record["q_learning"])), float(np.median(record["dyna_q"]))
         cells = (
             record["id"],
-            *(f"{rate:g}" for rate in record["rates"]),
+            *(f"{exploration}, {rate:g}" for exploration, rate in record["learns"]),
             f"{record['target']:.3f} ({record['steps']:,} steps)",
             _steps(record["q_learning"]),
             _steps(record["dyna_q"]),
             f"{plain / dyna:.1f}",
-            _told(plain >= FEWER * dyna) if len(set(record["rates"])) == 1 else "",
+            _told(plain >= FEWER * dyna) if record["learns"][0] == record["learns"][1] else "",
         )
         rows.append(f"| {' | '.join(cells)} |")
     return [
@@ -333,13 +333,12 @@ def text_lines(records: list[Record]) -> list[str]:
         "",
         "Q-learning is `DynaQ` with `planning_steps=0`; its mean final return over all seeds is the target. The "
         f"expected return of the greedy policy in {HORIZON} steps follows from the environment's probabilities. Both "
-        f"learn with epsilon 0.1 and gamma 0.99, Dyna-Q with {PLANNING_STEPS} planning steps. Medians "
-        f"over {records[0]['seeds']} seeds (smallest to largest) of the first evaluation that reaches the target; "
-        f"required: {FEWER} times fewer steps at the same learning rate. Below that, where nothing is random, "
-        "Q-learning has the best of the learning rates 0.1, 0.5 and 1, and Dyna-Q its own.",
+        f"learn with epsilon 0.1 or UCB's coefficient 1, and gamma 0.99, Dyna-Q with {PLANNING_STEPS} planning steps. "
+        f"Medians over {records[0]['seeds']} seeds (smallest to largest) of the first evaluation that reaches the "
+        f"target; required: {FEWER} times fewer steps with the same exploration and learning rate. Below that, where "
+        "nothing is random, Q-learning has the best of the learning rates 0.1, 0.5 and 1, and Dyna-Q its own.",
         "",
-        "| environment | rate, Q-learning | rate, Dyna-Q | target | steps, Q-learning | steps, Dyna-Q | times fewer | "
-        "required |",
+        "| environment | Q-learning | Dyna-Q | target | steps, Q-learning | steps, Dyna-Q | times fewer | required |",
         "|---|---|---|---|---|---|---|---|",
         *rows,
     ]

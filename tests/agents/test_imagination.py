@@ -266,3 +266,15 @@ def test_a_linear_model_deals_out_no_members():
     kept, report = imagine(x[:5, 0], 2, model)
     assert report.rows == 10
     assert_allclose(kept[0].next_observation, kept[0].observation + 1, atol=0.01)
+
+
+def test_steps_are_drawn_from_the_models_distribution_or_are_its_mean():
+    model, generator = LinearModel(LINE, UNIT), np.random.default_rng(0)
+    x, action, noise = (generator.normal(size=(500, 1)).astype(np.float32) for _ in range(3))
+    never = np.zeros(500, bool)
+    model.fit(Transitions(x, action.clip(-2, 2), x[:, 0], x + 1 + 0.5 * noise, never, never, np.arange(500)))
+    starts = np.zeros(2_000)
+    drawn, mean = (imagine(starts, 1, model, noise=noisy)[0][0].next_observation for noisy in (True, False))
+    assert mean.std() < 1e-6
+    assert drawn.std() == pytest.approx(0.5, rel=0.1)
+    assert drawn.mean() == pytest.approx(float(mean[0]), abs=0.05)
