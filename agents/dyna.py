@@ -47,6 +47,9 @@ class DynaAgent(ModelBasedAgent):
     current policy (Janner et al. 2019, "MBPO", algorithm 2). Nothing is imagined before the first fit. Where a branch
     is cut off it does not terminate: the value of its last state counts.
 
+    A policy is only as good as the starts it has seen. Where each episode has a goal of its own, train with short real
+    episodes (`gym.make(..., max_episode_steps=...)`) and long branches, which go on where the real ones end.
+
     Without a model (`model=None, real_ratio=1`) it is the algorithm itself, and equals Stable-Baselines3's bit for bit
     from the same seed.
 
@@ -75,7 +78,8 @@ class DynaAgent(ModelBasedAgent):
         model_train_freq: Environment steps between fits.
         model_noise: Whether imagined steps are drawn from the model's distribution, or are its mean; without it a "gp"
             imagines many times as fast.
-        model_retain: Refreshes whose transitions are learned from; older ones are dropped.
+        model_retain: Refreshes whose transitions are learned from; older ones are dropped. With few of them returns
+            collapse now and then; the default is what Janner et al. keep, 1,000 steps long.
         max_disagreement: Branches stop where the members of the ensemble disagree by more
             (`WorldModel.uncertainty`, in standard deviations of what they predict); None for no limit.
         disagreement_penalty: What a unit of disagreement takes from an imagined reward.
@@ -119,7 +123,7 @@ class DynaAgent(ModelBasedAgent):
         rollout_noise: float | None = None,
         model_train_freq: int = 250,
         model_noise: bool = True,
-        model_retain: int = 1,
+        model_retain: int = 4,
         max_disagreement: float | None = None,
         disagreement_penalty: float = 0.0,
         seed: int | None = None,
