@@ -77,7 +77,11 @@ ENTRIES = {
     "Pendulum-v1": Entry(
         "Pendulum-v1",
         {
-            "mbpo": Training(2_000, 100, {**IMAGINED, "rollout_length": 5, "rollout_batch": 1_000}),
+            "mbpo": Training(
+                2_000,
+                100,
+                {**IMAGINED, "gradient_steps": 20, "model_noise": False, "rollout_length": 15, "rollout_batch": 400},
+            ),
             "sac": SAC_TRAINING,
         },
     ),
