@@ -48,7 +48,7 @@ def plot_curves(
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("environment steps", color=TEXT)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="lower right", labelcolor=TEXT)
+        axes.legend(frameon=False, loc="best", labelcolor=TEXT)
     figure.supylabel("return (median of the seeds, min to max)", color=TEXT, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
