@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bandits import BANDITS, BanditPolicy
     from .callbacks import EvaluateModelCallback, ResumableCheckpointCallback
     from .collect import random_transitions
     from .dyna import DynaAgent
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .vec_env import as_sb3_vec_env
 
 __all__ = [
+    "BANDITS",
     "CEM",
     "ICEM",
     "MBPO",
@@ -27,6 +29,7 @@ __all__ = [
     "MPPI",
     "PETS",
     "PLANNERS",
+    "BanditPolicy",
     "DynaAgent",
     "DynaDQN",
     "DynaQ",
@@ -50,6 +53,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "bandits": ("BANDITS", "BanditPolicy"),
     "callbacks": ("EvaluateModelCallback", "ResumableCheckpointCallback"),
     "collect": ("random_transitions",),
     "dyna": ("DynaAgent",),
