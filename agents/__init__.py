@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bandits import BANDITS, BanditPolicy
+    from .bandits import BANDITS, BanditPolicy, BanditRun, run_bandit
     from .callbacks import EvaluateModelCallback, ResumableCheckpointCallback
     from .collect import random_transitions
     from .dyna import DynaAgent
@@ -30,6 +30,7 @@ __all__ = [
     "PETS",
     "PLANNERS",
     "BanditPolicy",
+    "BanditRun",
     "DynaAgent",
     "DynaDQN",
     "DynaQ",
@@ -49,11 +50,12 @@ __all__ = [
     "as_sb3_vec_env",
     "measure_exploitation",
     "random_transitions",
+    "run_bandit",
     "value_of",
 ]
 
 _MODULES = {
-    "bandits": ("BANDITS", "BanditPolicy"),
+    "bandits": ("BANDITS", "BanditPolicy", "BanditRun", "run_bandit"),
     "callbacks": ("EvaluateModelCallback", "ResumableCheckpointCallback"),
     "collect": ("random_transitions",),
     "dyna": ("DynaAgent",),

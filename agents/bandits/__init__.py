@@ -13,7 +13,8 @@ from .algorithms import (
     UCBTuned,
 )
 from .forgetting import DiscountedUCB, SlidingWindowUCB
-from .policy import BANDITS, BanditPolicy, make_algorithm
+from .policy import BANDITS, BanditPolicy, make_algorithm, parse_algorithms, parse_settings
+from .simulation import BanditRun, run_bandit
 from .statistics import BanditAlgorithm, Statistics
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "UCBV",
     "BanditAlgorithm",
     "BanditPolicy",
+    "BanditRun",
     "BayesUCB",
     "DiscountedUCB",
     "EpsilonGreedy",
@@ -34,4 +36,7 @@ __all__ = [
     "ThompsonSampling",
     "UCBTuned",
     "make_algorithm",
+    "parse_algorithms",
+    "parse_settings",
+    "run_bandit",
 ]

@@ -211,6 +211,10 @@ class FamilyAlgorithm(IndexAlgorithm):
         """Whether rewards are of the Bernoulli family."""
         return self.family == "bernoulli"
 
+    def successes(self, state: Statistics) -> Array:
+        """Return the sums of Bernoulli rewards `[N, k]`, equal in every bit for arms with the same record."""
+        return np.round(state.counts * state.means, 9)
+
 
 @dataclass(frozen=True, kw_only=True)
 class KLUCB(FamilyAlgorithm):
@@ -234,7 +238,7 @@ class KLUCB(FamilyAlgorithm):
         def bound(log: Array, n: Array) -> Array:
             exploration = (log + self.c * np.log(np.maximum(log, 1.0))) / n
             if self.bernoulli:
-                return bernoulli_upper(state.means, exploration)
+                return bernoulli_upper(self.successes(state) / n, exploration)
             return state.means + self.reward_std * np.sqrt(2.0 * exploration)
 
         return untried_first(state, bound)
@@ -260,7 +264,7 @@ class BayesianAlgorithm(FamilyAlgorithm):
 
     def beta(self, state: Statistics) -> tuple[Array, Array]:
         """Return both parameters `[N, k]` of the posteriors of Bernoulli arms."""
-        successes = state.counts * state.means
+        successes = self.successes(state)
         return self.prior_successes + successes, self.prior_failures + (state.counts - successes)
 
     def normal(self, state: Statistics) -> tuple[Array, Array]:

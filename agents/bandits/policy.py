@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, fields
 from typing import Any, Self
 
@@ -29,7 +30,7 @@ from .algorithms import (
 from .forgetting import DiscountedUCB, SlidingWindowUCB
 from .statistics import BanditAlgorithm
 
-__all__ = ["BANDITS", "BanditPolicy", "make_algorithm"]
+__all__ = ["BANDITS", "BanditPolicy", "make_algorithm", "parse_algorithms", "parse_settings"]
 
 Array = np.ndarray[Any, Any]
 BanditEnv = gym.Env[Any, Any] | gym.vector.VectorEnv[Any, Any, Any] | VecEnv | str
@@ -134,7 +135,7 @@ class BanditPolicy(Saved):
             if len(known[0]) != len(rows):
                 raise InvalidSettingError(f"the state is of {len(known[0])} bandits, but {len(rows)} were observed")
             if episode_start is not None and np.any(episode_start):
-                known = _where(np.asarray(episode_start, np.bool_), fresh, known)
+                known = _where(np.array(episode_start, np.bool_), fresh, known)
         pulled, reward = rows[:, :-1].any(1), rows[:, -1].astype(np.float64)
         if not np.isfinite(reward).all():
             raise InvalidSettingError(f"rewards must be finite, but the environment gave {reward}")
@@ -210,6 +211,44 @@ def make_algorithm(policy: str | BanditAlgorithm, **settings: Any) -> BanditAlgo
     return kind(**settings)
 
 
+def parse_algorithms(text: str) -> dict[str, BanditAlgorithm]:
+    """Return algorithms by what was written: "UCB1:coefficient=2,epsilon-greedy:epsilon=0:initial_value=5".
+
+    Raises:
+        InvalidSettingError: Not of this form, or no such algorithm or setting.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise InvalidSettingError(f"give algorithms such as UCB1:coefficient=2,Thompson, not {text!r}")
+    named = {part: part.partition(":") for part in parts}
+    return {part: make_algorithm(name.strip(), **parse_settings(rest, ":")) for part, (name, _, rest) in named.items()}
+
+
+def parse_settings(text: str, separator: str) -> dict[str, Any]:
+    """Return the settings of "name=2,other=0.5,third=true": numbers, true, false, none, and words.
+
+    Raises:
+        InvalidSettingError: Not of this form.
+    """
+    settings: dict[str, Any] = {}
+    for part in filter(None, map(str.strip, text.split(separator))):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise InvalidSettingError(f"settings must be of the form name=value, but {part!r} was given")
+        settings[name.strip()] = _value(value.strip())
+    return settings
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def _spaces_of(env: Any) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
     """Return the spaces of one environment."""
     if isinstance(env, gym.vector.VectorEnv):
@@ -219,15 +258,17 @@ def _spaces_of(env: Any) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
 
 def _reward_bounds(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> tuple[float, float]:
     """Return the bounds of a bandit's rewards, or refuse what is none."""
-    if not isinstance(action_space, spaces.Discrete) or not isinstance(observation_space, spaces.Box):
-        fits = False
-    else:
-        fits = observation_space.shape == (action_space.n + 1,)
-    if not fits:
+    discrete = isinstance(action_space, spaces.Discrete)
+    if (
+        not discrete
+        or not isinstance(observation_space, spaces.Box)
+        or observation_space.shape != (action_space.n + 1,)
+    ):
         raise UnsupportedSpaceError(
             "bandit algorithms take Discrete(k) actions and a Box of k + 1 columns (the last action one-hot, the last "
             f"reward), as mbrl/Bandit-v0 has them, but the spaces are {action_space} and {observation_space}"
         )
+    assert isinstance(observation_space, spaces.Box)
     return float(observation_space.low[-1]), float(observation_space.high[-1])
 
 

@@ -50,7 +50,7 @@ class BanditAlgorithm(ABC):
             self.check(name, name not in self.non_negative or value >= 0, "at least 0")
             self.check(name, name not in self.shares or 0 <= value <= 1, "in [0, 1]")
 
-    def check(self, name: str, right: bool, allowed: str) -> None:
+    def check(self, name: str, right: Any, allowed: str) -> None:
         """Refuse a setting out of its range."""
         if not right:
             raise InvalidSettingError(
