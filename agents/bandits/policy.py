@@ -136,7 +136,8 @@ class BanditPolicy(Saved):
                 raise InvalidSettingError(f"the state is of {len(known[0])} bandits, but {len(rows)} were observed")
             if episode_start is not None and np.any(episode_start):
                 known = _where(np.array(episode_start, np.bool_), fresh, known)
-        pulled, reward = rows[:, :-1].any(1), rows[:, -1].astype(np.float64)
+        pulled: Array = rows[:, :-1].max(1) > 0
+        reward = rows[:, -1].astype(np.float64)
         if not np.isfinite(reward).all():
             raise InvalidSettingError(f"rewards must be finite, but the environment gave {reward}")
         if not pulled.any():
@@ -150,12 +151,19 @@ class BanditPolicy(Saved):
     # Files ------------------------------------------------------------------------------------------------------
 
     def save(self, path: FilePath) -> None:
-        """Save the algorithm, its settings, the spaces, and the state of the generator."""
+        """Save the algorithm, its settings, the spaces, and the state of the generator.
+
+        Raises:
+            InvalidSettingError: An algorithm that is not one of `BANDITS`.
+        """
         self._write(path, {"generator": self.generator.bit_generator.state})
 
     def _saved_arguments(self) -> dict[str, Any]:
+        names = {kind: name for name, kind in BANDITS.items()}
+        if type(self.algorithm) not in names:
+            raise InvalidSettingError(f"files hold the algorithms of BANDITS, not {type(self.algorithm).__name__}")
         return {
-            "policy": next(name for name, kind in BANDITS.items() if type(self.algorithm) is kind),
+            "policy": names[type(self.algorithm)],
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
             "seed": self.seed,

@@ -45,7 +45,7 @@ class BanditAlgorithm(ABC):
             if value is None or isinstance(value, str):
                 continue
             if not isinstance(value, bool | int | float | np.number) or not math.isfinite(value):
-                raise InvalidSettingError(f"{name} must be a finite number, but {value!r} was given")
+                self.check(name, False, "a finite number")
             self.check(name, name not in self.positive or value > 0, "greater than 0")
             self.check(name, name not in self.non_negative or value >= 0, "at least 0")
             self.check(name, name not in self.shares or 0 <= value <= 1, "in [0, 1]")
