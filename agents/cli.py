@@ -196,12 +196,14 @@ def bandits(
 
     All algorithms meet the same problems. Prints a table and writes it, the curves, and their picture.
     """
-    from .bandits import BANDITS, parse_algorithms, parse_settings, run_bandit
+    from .bandits import BANDITS, BanditPolicy, parse_algorithms, parse_settings, run_bandit
     from .bandits.report import plot_runs, render_runs, write_run_curves, write_runs
 
     folder = out or Path("results") / f"bandits-{env_id.replace('/', '-').replace(':', '-')}"
     todo = parse_algorithms(",".join(BANDITS) if algorithms.strip().lower() == "all" else algorithms)
     given: dict[str, Any] = {"env_kwargs": parse_settings(settings, ","), "means": _parse_means(means)}
+    for algorithm in todo.values():  # before anything is run
+        BanditPolicy(algorithm, env_id)
     _check_writable(folder, "--out")
     runs = []
     with _progress() as progress:

@@ -49,11 +49,12 @@ def _bernoulli_upper(mean: Array, divergence: Array) -> Array:
         q = 1.0 - math.exp(-(d + entropy) / left)
         if p > 0.0:
             q = min(q, p + math.sqrt(0.5 * d), p + d + math.sqrt(d * (d + 2.0 * p)))
-            while q < 1.0:
+            for _ in range(100):
+                if q <= p or q >= 1.0:  # by rounding
+                    break
                 error = -p * math.log(q) - left * math.log(1.0 - q) - entropy - d
-                step = error * q * (1.0 - q) / (q - p) if q > p else 0.0
-                if step > 0.0:  # rounding may put the error below zero at the solution
-                    q -= step
+                step = max(error * q * (1.0 - q) / (q - p), 0.0)  # rounding may put it below zero at the solution
+                q -= step
                 if step <= 1e-5 * min(q - p, 1.0 - q):  # what is left is of the order of the square
                     break
         upper[i] = max(q, p)

@@ -266,17 +266,12 @@ def _spaces_of(env: Any) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
 
 def _reward_bounds(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> tuple[float, float]:
     """Return the bounds of a bandit's rewards, or refuse what is none."""
-    discrete = isinstance(action_space, spaces.Discrete)
-    if (
-        not discrete
-        or not isinstance(observation_space, spaces.Box)
-        or observation_space.shape != (action_space.n + 1,)
-    ):
+    arms = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
+    if not arms or not isinstance(observation_space, spaces.Box) or observation_space.shape != (arms + 1,):
         raise UnsupportedSpaceError(
             "bandit algorithms take Discrete(k) actions and a Box of k + 1 columns (the last action one-hot, the last "
             f"reward), as mbrl/Bandit-v0 has them, but the spaces are {action_space} and {observation_space}"
         )
-    assert isinstance(observation_space, spaces.Box)
     return float(observation_space.low[-1]), float(observation_space.high[-1])
 
 

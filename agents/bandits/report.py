@@ -110,7 +110,7 @@ def plot_runs(runs: Sequence[BanditRun], path: Path, *, title: str) -> None:
         _style(axes, label, runs[0].pulls)
     optimal.set_ylim(0, 100)
     regret.set_xscale("log")
-    regret.set_xlim(1, runs[0].pulls)
+    regret.set_xlim(1, max(2, runs[0].pulls))
     figure.suptitle(title, color=TEXT, fontsize=12, x=0.01, ha="left", fontweight="bold")
     handles, names = reward.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, fontsize=9)
@@ -130,7 +130,8 @@ def _draw_law(axes: Any, run: BanditRun) -> None:
         return
     pulls = _spread(run.pulls)
     bound = run.lai_robbins.mean() * np.log(pulls)
-    if bound[-1] > 1.5 * axes.get_ylim()[1]:  # tiny gaps make the mean constant huge, and the bound says nothing yet
+    # Tiny gaps make the mean constant huge: the bound then says nothing yet.
+    if not 0 < bound[-1] <= 1.5 * axes.get_ylim()[1]:
         return
     axes.plot(pulls, bound, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
     middle = len(pulls) // 2  # where the curves are still below

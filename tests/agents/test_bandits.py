@@ -56,6 +56,14 @@ def state_after(policy, histories, state=None):
     return state
 
 
+def repeated(state, rows):
+    """Return a state of many bandits that are known alike, from that of one."""
+    if isinstance(state, np.ndarray):
+        return np.repeat(state, rows, axis=0)
+    parts = [repeated(part, rows) for part in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+
+
 # Indices ---------------------------------------------------------------------------------------------------------
 
 
@@ -83,7 +91,7 @@ THREE = [(0, 1.0), (0, 0.0), (1, 1.0)]  # arm 0: 2 pulls, mean 0.5, variance 0.2
         ("MOSS", {}, [0.5, 1 + math.sqrt(1.175 * math.log(1.5))]),  # 3 / (2 * 2) < 1
         ("KL-UCB", {"family": "gaussian", "reward_std": 0.5}, [0.5 + 0.5 * math.sqrt(math.log(3)), 1 + 0.741152]),
         ("KL-UCB", {}, [0.5 * (1 + math.sqrt(1 - 1 / 3)), 1.0]),  # 4 q (1 - q) = exp(-2 ln(3) / 2)
-        ("Bayes-UCB", {}, [0.6735772, math.sqrt(0.75)]),  # 75 % quantiles of beta(2, 2) and beta(2, 1)
+        ("Bayes-UCB", {}, [0.6736482, math.sqrt(0.75)]),  # 75 % quantiles of beta(2, 2) and beta(2, 1)
     ],
 )
 def test_index_by_hand(name, kwargs, expected):
@@ -132,7 +140,7 @@ def test_explore_then_commit_by_hand():
     assert policy.algorithm.choose(state, policy.generator) in (1, 2)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 2**32), arms=st.integers(2, 5), pulls=st.integers(1, 40), binary=st.booleans())
 @pytest.mark.parametrize("name", INDICES)
 def test_vectorised_indices_equal_the_scalar_reference(name, seed, arms, pulls, binary):
@@ -150,7 +158,7 @@ def test_vectorised_indices_equal_the_scalar_reference(name, seed, arms, pulls, 
     assert_allclose(index, expected, rtol=1e-8, atol=1e-8)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 2**32), arms=st.integers(2, 4), pulls=st.integers(1, 30), window=st.integers(1, 40))
 def test_forgetting_equals_sums_over_the_history(seed, arms, pulls, window):
     rng = np.random.default_rng(seed)
@@ -166,7 +174,7 @@ def test_forgetting_equals_sums_over_the_history(seed, arms, pulls, window):
         assert index[row] == pytest.approx(max(index))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 2**32), baseline=st.booleans(), pulls=st.integers(0, 30))
 def test_gradient_bandits_equal_the_scalar_reference(seed, baseline, pulls):
     rng = np.random.default_rng(seed)
@@ -244,7 +252,7 @@ def test_epsilon_one_is_uniform():
 
 def test_decaying_epsilon_follows_its_schedule():
     policy = policy_for("epsilon-greedy", 2, epsilon=0.8, decay=5.0)
-    state = state_after(policy, [[(0, 1.0)] * 49] * 20_000)  # arm 0 is best; pull 50 explores with 5 * 2 / 50
+    state = repeated(state_after(policy, [[(0, 1.0)] * 49]), 20_000)  # arm 0 is best; pull 50 explores with 5 * 2 / 50
     share = np.mean(policy.algorithm.choose(state, policy.generator) == 1)
     assert abs(share - 0.2 / 2) < 4 * math.sqrt(0.1 * 0.9 / 20_000)
 
@@ -272,7 +280,7 @@ def test_the_first_pull_takes_any_arm(name, binary):
     assert stats.chisquare(np.bincount(actions, minlength=4)).pvalue > 1e-3
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 2**32))
 @pytest.mark.parametrize("name", BANDITS)
 def test_the_order_of_the_arms_plays_no_role(name, seed):
@@ -281,8 +289,8 @@ def test_the_order_of_the_arms_plays_no_role(name, seed):
     history, order = history_of(rng, 3, 25, True), rng.permutation(3)
     renamed = [(int(order[arm]), reward) for arm, reward in history]
     policy = policy_for(name, 3, binary=True)
-    rows = 300
-    state, other = (state_after(policy, [each] * rows) for each in (history, renamed))
+    rows = 400
+    state, other = (repeated(state_after(policy, [each]), rows) for each in (history, renamed))
     for part, counterpart in zip(state, other, strict=True):
         if isinstance(part, np.ndarray) and part.ndim == 2:
             assert_allclose(part, counterpart[:, order])
@@ -330,12 +338,12 @@ def test_rows_where_an_episode_starts_know_nothing(name):
 
 def test_thompson_draws_are_those_of_the_posterior():
     policy = policy_for("Thompson", 2, binary=True)
-    state = state_after(policy, [[(0, 1.0), (0, 1.0), (0, 0.0), (1, 0.0)]] * 5_000)
+    state = repeated(state_after(policy, [[(0, 1.0), (0, 1.0), (0, 0.0), (1, 0.0)]]), 5_000)
     draws = policy.algorithm.index(state, policy.generator)
     assert stats.kstest(draws[:, 0], stats.beta(3, 2).cdf).pvalue > 1e-3
     assert stats.kstest(draws[:, 1], stats.beta(1, 2).cdf).pvalue > 1e-3
     gaussian = policy_for("Thompson", 2)
-    draws = gaussian.algorithm.index(state_after(gaussian, [[(0, 2.0), (0, 4.0)]] * 5_000), gaussian.generator)
+    draws = gaussian.algorithm.index(repeated(state_after(gaussian, [[(0, 2.0), (0, 4.0)]]), 5_000), gaussian.generator)
     assert stats.kstest(draws[:, 0], stats.norm(2.0, 3**-0.5).cdf).pvalue > 1e-3
     assert stats.kstest(draws[:, 1], stats.norm.cdf).pvalue > 1e-3
 
@@ -346,11 +354,13 @@ def test_thompson_draws_are_those_of_the_posterior():
 @pytest.mark.parametrize("env_id", [GAUSSIAN, BERNOULLI])
 @pytest.mark.parametrize("name", BANDITS)
 def test_every_algorithm_beats_random_pulls_and_no_regret_is_negative(name, env_id):
-    problems, pulls = 150, 150
+    problems, pulls = 100, 120
     _, rewards, regrets = play(policy_for(name, 10, env_id == BERNOULLI), env_id, problems, pulls)
     _, _, random = play(policy_for("epsilon-greedy", 10, epsilon=1.0), env_id, problems, pulls)
     assert regrets.min() >= 0
-    factor = 0.97 if name in ("discounted-UCB", "UCB-V") else 0.85  # those that go on exploring for long
+    factor = (
+        0.97 if name in ("discounted-UCB", "UCB-V", "gradient", "explore-then-commit") else 0.85
+    )  # explore for long
     assert regrets.sum() < factor * random.sum()
     # What is lost against the best arm is the regret but for the rewards' noise: all of them were the same problems.
     means = gym.make_vec(env_id, num_envs=problems)
@@ -362,21 +372,22 @@ def test_every_algorithm_beats_random_pulls_and_no_regret_is_negative(name, env_
 
 
 def test_forgetting_pays_where_arms_change():
-    """Two arms that trade their places after 300 pulls: a window notices, sample means hardly."""
+    """Two arms trade their places after 1,000 pulls: those that forget notice, sample means hardly."""
 
-    def change(name, **settings):
+    def share_afterwards(name, **settings):
         policy, generator = policy_for(name, 2, binary=True, **settings), np.random.default_rng(0)
         observation, state, hits = np.zeros((100, 3)), None, 0
-        for pull in range(600):
+        for pull in range(1_300):
             action, state = policy.predict(observation, state)
-            good = action == (0 if pull < 300 else 1)
-            hits += good[pull >= 300].sum() if pull < 300 else good.sum()
-            reward = generator.random(100) < np.where(good, 0.9, 0.2)
+            good = action == (0 if pull < 1_000 else 1)
+            hits += good.sum() if pull >= 1_000 else 0
+            reward = generator.random(100) < np.where(good, 0.7, 0.3)
             observation = np.concatenate([np.eye(2)[action], reward[:, None]], 1)
         return hits / 30_000
 
-    forgetting = [change("sliding-window-UCB", window=60), change("discounted-UCB", discount=0.95, xi=0.1)]
-    assert min(forgetting) > change("UCB1") + 0.1
+    remembering = max(share_afterwards("UCB1", coefficient=0.5), share_afterwards("Thompson"))
+    assert share_afterwards("sliding-window-UCB", window=60) > remembering + 0.2
+    assert share_afterwards("discounted-UCB", discount=0.95, xi=0.1) > remembering + 0.2
 
 
 @pytest.mark.parametrize("name", ["epsilon-greedy", "Thompson", "sliding-window-UCB"])
