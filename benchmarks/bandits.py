@@ -57,8 +57,8 @@ STUDY: dict[str, tuple[str, str, Record, tuple[int, int], float]] = {
 STUDY_WITHIN = 0.03
 
 LAW = {
-    "two arms": (0.9, 0.8),  # Garivier and Cappe (2011), figure 1
-    "ten arms that pay little": (0.1, *[0.05] * 3, *[0.02] * 3, *[0.01] * 3),  # their figure 2
+    "far apart": (0.8, 0.05),
+    "close": (0.9, 0.8),  # Garivier and Cappe (2011), figure 1
 }
 LAW_ALGORITHMS = ("KL-UCB", "Thompson", "Bayes-UCB", "UCB1")
 LAWFUL = ("KL-UCB", "Thompson")  # whose slope must be near
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=10_000, help="of the testbed")
     parser.add_argument("--study-problems", type=int, default=2000, help="of the parameter study")
     parser.add_argument("--drifting-problems", type=int, default=500, help="of the arms that drift")
-    parser.add_argument("--law-problems", type=int, default=1000, help="of the runs beside the law")
+    parser.add_argument("--law-problems", type=int, default=2000, help="of the runs beside the law")
     given = parser.parse_args()
     if min(given.problems, given.study_problems, given.law_problems, given.drifting_problems) < 2:
         parser.error("there must be at least 2 problems")
