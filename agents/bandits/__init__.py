@@ -1,19 +1,10 @@
 """Bandit algorithms as recurrent policies, and what they lose against the law."""
 
-from .algorithms import (
-    KLUCB,
-    MOSS,
-    UCB1,
-    UCBV,
-    BayesUCB,
-    EpsilonGreedy,
-    ExploreThenCommit,
-    GradientBandit,
-    ThompsonSampling,
-    UCBTuned,
-)
+from .algorithms import MOSS, UCB1, UCBV, EpsilonGreedy, ExploreThenCommit, GradientBandit, UCBTuned
+from .families import KLUCB, BayesUCB, ThompsonSampling
 from .forgetting import DiscountedUCB, SlidingWindowUCB
-from .policy import BANDITS, BanditPolicy, make_algorithm, parse_algorithms, parse_settings
+from .policy import BanditPolicy
+from .registry import BANDITS, make_algorithm, parse_algorithms, parse_settings
 from .simulation import BanditRun, run_bandit
 from .statistics import BanditAlgorithm, Statistics
 

@@ -13,6 +13,7 @@ import numpy as np
 from mbrl_gym.errors import InvalidSettingError
 
 from .policy import BanditPolicy
+from .registry import make_algorithm
 from .statistics import BanditAlgorithm
 
 __all__ = ["BanditRun", "run_bandit"]
@@ -106,7 +107,7 @@ def run_bandit(
         seed: Seeds the problems, the rewards and the algorithm.
         means: Means of the arms in all problems, in place of random ones.
         env_kwargs: Keywords of the environment.
-        label: Name of the run; by default that of the algorithm with its settings.
+        label: Name of the run; by default that of the algorithm with the settings that are not the defaults.
         progress: Called after every pull with its number, counted from 1.
         **settings: Settings of the algorithm.
 
@@ -118,7 +119,8 @@ def run_bandit(
         if given < 1:
             raise InvalidSettingError(f"{name} must be at least 1, but {given} was given")
     env, observation = _start(env_id, problems, pulls, seed, means, env_kwargs or {})
-    player = BanditPolicy(policy, env, seed=seed, **settings)
+    algorithm = make_algorithm(policy, **settings)
+    player = BanditPolicy(algorithm, env, seed=seed)
     constants = _lai_robbins(env)
     record, state = _Record(problems, pulls), None
     begin = time.perf_counter()
@@ -132,7 +134,7 @@ def run_bandit(
             progress(pull + 1)
     seconds = time.perf_counter() - begin
     env.close()
-    return record.run(label or repr(player.algorithm), constants, seconds)
+    return record.run(label or algorithm.label, constants, seconds)
 
 
 class _Record:

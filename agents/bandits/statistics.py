@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from mbrl_gym.errors import InvalidSettingError
 
-__all__ = ["BanditAlgorithm", "IndexAlgorithm", "Statistics", "best"]
+__all__ = ["BanditAlgorithm", "IndexAlgorithm", "Statistics", "best", "untried_first"]
 
 Array = np.ndarray[Any, Any]
 
@@ -56,6 +57,13 @@ class BanditAlgorithm(ABC):
             raise InvalidSettingError(
                 f"{name} of {type(self).__name__} must be {allowed}, but {getattr(self, name)!r} was given"
             )
+
+    @property
+    def label(self) -> str:
+        """The algorithm's name, and its settings that are not the defaults."""
+        given = ((field, getattr(self, field.name)) for field in fields(self))
+        changed = ", ".join(f"{field.name}={value!r}" for field, value in given if value != field.default)
+        return type(self).__name__ + (f"({changed})" if changed else "")
 
     def suited_to(self, low: float, high: float) -> Self:
         """Return this algorithm for rewards between two bounds, or refuse them."""
@@ -122,3 +130,9 @@ def best(index: Array, generator: np.random.Generator) -> Array:
         drawn = 1 + (generator.random(len(tied)) * order[:, -1]).astype(np.int64)
         chosen[tied] = (order >= drawn[:, None]).argmax(1)
     return chosen
+
+
+def untried_first(state: Statistics, bound: Callable[[Array, Array], Array]) -> Array:
+    """Return `bound(ln t, n)` `[N, k]` of arms that were pulled n times in t pulls, and infinity of the others."""
+    log = np.log(np.maximum(state.pulls, 1))[:, None]
+    return np.where(state.counts > 0, bound(log, np.maximum(state.counts, 1.0)), np.inf)

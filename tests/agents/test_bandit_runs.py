@@ -63,6 +63,13 @@ def test_all_algorithms_meet_the_same_problems_and_a_seed_repeats_them():
     assert not np.array_equal(first.lai_robbins, other.lai_robbins)
 
 
+def test_runs_are_called_by_their_algorithm_and_what_is_not_the_default():
+    assert run_bandit("kl-ucb", problems=2, pulls=2).label == "KLUCB"
+    assert run_bandit("UCB1", problems=2, pulls=2, coefficient=2.0).label == "UCB1(coefficient=2.0)"
+    assert run_bandit(Always(arm=1), problems=2, pulls=2).label == "Always(arm=1)"
+    assert run_bandit("UCB1", problems=2, pulls=2, label="mine").label == "mine"
+
+
 def test_arms_that_drift_have_no_law():
     run = run_bandit("discounted-UCB", "mbrl/BanditDrifting-v0", problems=5, pulls=20)
     assert run.lai_robbins is None
