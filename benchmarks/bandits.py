@@ -60,7 +60,7 @@ LAW = {
     "far apart": (0.8, 0.05),
     "close": (0.9, 0.8),  # Garivier and Cappe (2011), figure 1
 }
-LAW_ALGORITHMS = ("KL-UCB", "Thompson", "Bayes-UCB", "UCB1")
+LAW_ALGORITHMS = ("KL-UCB", "Thompson", "UCB1")
 LAWFUL = ("KL-UCB", "Thompson")  # whose slope must be near
 HORIZON, LAW_WITHIN = 100_000, 0.15
 
@@ -284,20 +284,23 @@ def law_lines(record: dict[str, dict[str, Record]], results: Path) -> list[str]:
         for name, found in runs.items():
             required = _told(abs(found["slope"] - 1) <= LAW_WITHIN) if name in LAWFUL else ""
             regret = f"{found['regret'][-1]:.1f} ± {1.96 * found['error'][-1]:.1f}"
-            rows.append(f"| {case} | {name} | {regret} | {found['constant']:.2f} | {found['slope']:.2f} | {required} |")
-    problems = next(iter(next(iter(record.values())).values()))["problems"]
+            rows.append(
+                f"| {case} | {name} | {found['problems']:,} | {regret} | {found['constant']:.2f} | {found['slope']:.2f} | {required} |"
+            )
     return [
         "",
         "## The Lai-Robbins bound",
         "",
-        f"Bernoulli arms, {HORIZON:,} pulls, means over {problems:,} runs. "
+        f"Bernoulli arms, {HORIZON:,} pulls. "
         + " ".join(f"{case.capitalize()}: {', '.join(f'{mean:g}' for mean in means)}." for case, means in LAW.items())
         + " The slope is that of the regret against ln t from pull "
         f"{HORIZON // 10:,} on, over the constant c of the bound; required of {' and '.join(LAWFUL)}: within "
-        f"{LAW_WITHIN:.0%} of 1.",
+        f"{LAW_WITHIN:.0%} of 1. Close arms are not there yet at this horizon: the best arm's own bound is above its "
+        "mean by an amount that counts beside the gap, spares the other arm pulls, and shrinks, so that KL-UCB catches "
+        "up with a slope above 1 while its regret is still below c ln t.",
         "",
-        "| arms | algorithm | regret (95 %) | c | slope / c | required |",
-        "|---|---|---|---|---|---|",
+        "| arms | algorithm | runs | regret (95 %) | c | slope / c | required |",
+        "|---|---|---|---|---|---|---|",
         *rows,
         "",
         "![Regret beside the law](bandits_regret.png)",

@@ -23,7 +23,7 @@ def draw_testbed(record: dict[str, Any], path: Path) -> None:
         pulls = np.arange(1, 1 + len(found["reward"]))
         reward.plot(pulls, found["reward"], color=color, linewidth=1.0, label=label)
         optimal.plot(pulls, 100 * np.array(found["optimal"]), color=color, linewidth=1.0)
-    reward.set_ylabel("mean reward of a pull (less 4 where means are around 4)", color=TEXT)
+    reward.set_ylabel("mean reward of a pull, less the centre of the means", color=TEXT)
     optimal.set_ylabel("optimal pulls [%]", color=TEXT)
     optimal.set_ylim(0, 100)
     for axes in (reward, optimal):
@@ -49,8 +49,11 @@ def draw_regret(record: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the regret against the logarithm of the pulls, with 95 % bands and the bound's slope."""
     figure, panels = _figure("Regret beside the law", len(record))
     panels = np.atleast_1d(panels)
+    names = list(dict.fromkeys(name for runs in record.values() for name in runs))
+    colors = dict(zip(names, COLORS, strict=False))
     for axes, (case, runs) in zip(panels, record.items(), strict=True):
-        for color, (name, found) in zip(COLORS, runs.items(), strict=False):
+        for name, found in runs.items():
+            color = colors[name]
             pulls, regret, band = (np.array(found[key]) for key in ("pulls", "regret", "error"))
             axes.fill_between(pulls, regret - 1.96 * band, regret + 1.96 * band, color=color, alpha=0.2, linewidth=0)
             axes.plot(pulls, regret, color=color, linewidth=1.8, label=name)
@@ -58,7 +61,7 @@ def draw_regret(record: dict[str, dict[str, Any]], path: Path) -> None:
         axes.plot(pulls, law, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="c ln t (Lai and Robbins)")
         axes.set_xscale("log")
         axes.set_xlim(1, pulls[-1])
-        axes.set_ylim(0, 4 * law[-1])
+        axes.set_ylim(0, 2 * law[-1])
         axes.set_title(case, color=TEXT, fontsize=10, loc="left")
         axes.set_xlabel("pull", color=TEXT)
     panels[0].set_ylabel("mean regret so far", color=TEXT)
