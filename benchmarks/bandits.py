@@ -284,9 +284,8 @@ def law_lines(record: dict[str, dict[str, Record]], results: Path) -> list[str]:
         for name, found in runs.items():
             required = _told(abs(found["slope"] - 1) <= LAW_WITHIN) if name in LAWFUL else ""
             regret = f"{found['regret'][-1]:.1f} ± {1.96 * found['error'][-1]:.1f}"
-            rows.append(
-                f"| {case} | {name} | {found['problems']:,} | {regret} | {found['constant']:.2f} | {found['slope']:.2f} | {required} |"
-            )
+            law = f"{found['constant']:.2f} | {found['slope']:.2f}"
+            rows.append(f"| {case} | {name} | {found['problems']:,} | {regret} | {law} | {required} |")
     return [
         "",
         "## The Lai-Robbins bound",

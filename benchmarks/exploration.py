@@ -34,7 +34,7 @@ AGENTS: dict[str, Record | None] = {
     "mpc, explore=information": {"explore": "information"},
 }
 TASKS: dict[str, Record] = {
-    "MountainCarContinuous-v0": {"steps": 3_000, "worth": 1.0, "planner_kwargs": {"horizon": 30}},
+    "MountainCarContinuous-v0": {"steps": 1_000, "worth": 1.0, "planner_kwargs": {"horizon": 30}},
     "mbrl/ArmSparse-v0": {"steps": 1_200, "worth": 0.5, "planner_kwargs": {"horizon": 15}},
 }
 COMMON: Record = {
