@@ -15,7 +15,8 @@ __all__ = ["bernoulli_upper", "beta_quantile"]
 
 Array = np.ndarray[Any, Any]
 
-TABLE_BITS = 18  # of the number of places at which equal numbers meet
+TABLE = 2**14  # places at which equal numbers meet
+SHIFT = np.uint64(64 - 14)
 ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio (Knuth 1998, section 6.4: multiplicative hashing)
 
 
@@ -76,20 +77,31 @@ def _once(solve: Callable[..., Array], *numbers: Array) -> Array:
     """Solve for arrays of numbers `[...]`, once for those that are equal: many bandits have few different records."""
     shape = np.broadcast_shapes(*(part.shape for part in numbers))
     columns = [np.broadcast_to(part, shape).ravel() for part in numbers]
-    code = np.zeros(len(columns[0]), np.uint64)
-    for part in columns:
-        code = (code ^ part.view(np.uint64)) * ODD
-    code >>= np.uint64(64 - TABLE_BITS)
-    places = np.arange(len(code), dtype=np.int32)
-    table = np.empty(2**TABLE_BITS, np.int32)  # the places that are read were written before
-    table[code] = places
-    found = table[code]
-    alike = np.logical_and.reduce([part[found] == part for part in columns])
-    first = np.where(alike, found, places)
-    alone = np.flatnonzero(first == places)
-    solved = np.empty(len(code))
+    bits = [np.ascontiguousarray(part, np.float64).view(np.uint64) for part in (*columns, columns[-1])[:3]]
+    first = _first_alike(*bits)
+    alone = np.flatnonzero(first == np.arange(len(first)))
+    solved = np.empty(len(first))
     solved[alone] = solve(*(part[alone] for part in columns))
     return solved[first].reshape(shape)
+
+
+@compiled
+def _first_alike(a: Array, b: Array, c: Array) -> Array:
+    """Return for each place one with the same three numbers `[n]`, which for itself is itself.
+
+    Places meet in a table by a hash of their numbers; a place that finds another one there takes over.
+    """
+    table = np.full(TABLE, -1, np.int64)
+    first = np.arange(len(a))
+    for i in range(len(a)):
+        code = ((((a[i] * ODD) ^ b[i]) * ODD) ^ c[i]) * ODD
+        slot = np.int64(code >> SHIFT)
+        other = table[slot]
+        if other >= 0 and a[other] == a[i] and b[other] == b[i] and c[other] == c[i]:
+            first[i] = other
+        else:
+            table[slot] = i
+    return first
 
 
 def _quantiles(a: Array, b: Array, tail: Array) -> Array:
