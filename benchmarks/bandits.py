@@ -292,7 +292,7 @@ def law_lines(record: dict[str, dict[str, Record]], results: Path) -> list[str]:
         "",
         f"Bernoulli arms, {HORIZON:,} pulls. "
         + " ".join(f"{case.capitalize()}: {', '.join(f'{mean:g}' for mean in means)}." for case, means in LAW.items())
-        + " The slope is that of the regret against ln t from pull "
+        + " The slope is that of a line through the regret against ln t from pull "
         f"{HORIZON // 10:,} on, over the constant c of the bound; required of {' and '.join(LAWFUL)}: within "
         f"{LAW_WITHIN:.0%} of 1. Close arms are not there yet at this horizon: the best arm's own bound is above its "
         "mean by an amount that counts beside the gap, spares the other arm pulls, and shrinks, so that KL-UCB catches "

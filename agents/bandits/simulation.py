@@ -20,6 +20,8 @@ __all__ = ["BanditRun", "run_bandit"]
 
 Array = np.ndarray[Any, Any]
 
+SLOPE_POINTS = 50  # through which a line is laid
+
 
 @dataclass(frozen=True, eq=False)
 class BanditRun:
@@ -67,6 +69,7 @@ class BanditRun:
         """Return the slope of the mean regret against ln t, from a pull to the last, over the mean constant c.
 
         It tends to 1 for algorithms that are asymptotically optimal: their regret is c ln t plus something smaller.
+        By least squares over pulls at equal distances of ln t, since regret may grow by steps.
 
         Args:
             since: The pull, counted from 1, from which on.
@@ -78,8 +81,9 @@ class BanditRun:
             raise InvalidSettingError(f"since must be a pull from 1 to {self.pulls - 1}, but {since} was given")
         if self.lai_robbins is None or not self.lai_robbins.any():
             return None
-        rise = self.regret[-1] - self.regret[since - 1]
-        return float(rise / (np.log(self.pulls / since) * self.lai_robbins.mean()))
+        pulls = np.unique(np.geomspace(since, self.pulls, SLOPE_POINTS).round().astype(np.int64))
+        slope = np.polyfit(np.log(pulls), self.regret[pulls - 1], 1)[0]
+        return float(slope / self.lai_robbins.mean())
 
 
 def run_bandit(

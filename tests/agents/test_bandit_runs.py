@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -43,7 +44,17 @@ def test_a_run_that_is_known_beforehand():
     constant = 0.25 / divergence + 0.75 / math.log(4.0)
     assert_allclose(run.lai_robbins, constant, rtol=1e-6)
     assert run.law_ratio == pytest.approx(12.5 / (constant * math.log(50)), rel=1e-6)
-    assert run.law_slope(25) == pytest.approx(0.25 * 25 / (constant * math.log(2)), rel=1e-6)
+    assert run.law_slope(49) == pytest.approx(0.25 / (constant * math.log(50 / 49)), rel=1e-6)
+
+
+def test_the_slope_is_that_of_a_line_through_the_regret_against_the_logarithm():
+    run = run_bandit(Always(), BERNOULLI, problems=2, pulls=1_000, means=[0.75, 0.5])
+    steps = 0.4 * (np.arange(1_000) % 2)  # regret that grows by steps; a line through two pulls could be anything
+    known = dataclasses.replace(run, regret=5.0 + 3.0 * np.log(np.arange(1, 1_001)) + steps)
+    assert known.law_slope(10) == pytest.approx(3.0 / run.lai_robbins[0], rel=0.05)
+    smooth = dataclasses.replace(run, regret=5.0 + 3.0 * np.log(np.arange(1, 1_001)))
+    for since in (1, 10, 998):
+        assert smooth.law_slope(since) == pytest.approx(3.0 / run.lai_robbins[0], rel=1e-6)
 
 
 def test_errors_are_those_of_means_over_the_problems():
