@@ -139,7 +139,8 @@ def page(records: list[Record]) -> list[str]:
         *rows,
         "",
         "On the arm there is nothing to know that would lead to the target: dynamics are soon learned, and a step at "
-        "full speed tries a disc of 0.05 m radius among the 10 square metres that the tip can reach, 50 steps an episode.",
+        "full speed tries a disc of 0.05 m radius among the 10 square metres that the tip can reach, 50 steps an "
+        "episode.",
     ]
 
 
