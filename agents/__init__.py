@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bandits import BANDITS, BanditPolicy, BanditRun, run_bandit
     from .callbacks import EvaluateModelCallback, ResumableCheckpointCallback
     from .collect import random_transitions
     from .dyna import DynaAgent
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .vec_env import as_sb3_vec_env
 
 __all__ = [
+    "BANDITS",
     "CEM",
     "ICEM",
     "MBPO",
@@ -27,6 +29,8 @@ __all__ = [
     "MPPI",
     "PETS",
     "PLANNERS",
+    "BanditPolicy",
+    "BanditRun",
     "DynaAgent",
     "DynaDQN",
     "DynaQ",
@@ -46,10 +50,12 @@ __all__ = [
     "as_sb3_vec_env",
     "measure_exploitation",
     "random_transitions",
+    "run_bandit",
     "value_of",
 ]
 
 _MODULES = {
+    "bandits": ("BANDITS", "BanditPolicy", "BanditRun", "run_bandit"),
     "callbacks": ("EvaluateModelCallback", "ResumableCheckpointCallback"),
     "collect": ("random_transitions",),
     "dyna": ("DynaAgent",),

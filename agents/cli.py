@@ -24,6 +24,8 @@ import mbrl_gym
 from mbrl_gym.errors import InvalidSettingError, MbrlGymError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from .benchmark import Job, Run
 
 # torch and Stable-Baselines3 take seconds to import: only the commands that need them do so.
@@ -172,6 +174,58 @@ def play(
 
 
 @app.command()
+def bandits(
+    env_id: Annotated[str, typer.Argument(metavar="[ENV_ID]", help="A bandit of this package.")] = "mbrl/Bandit-v0",
+    algorithms: Annotated[
+        str,
+        typer.Option(
+            help="Names, with settings after colons: UCB1:coefficient=2,epsilon-greedy:epsilon=0:initial_value=5. "
+            '"all" is one of each kind.'
+        ),
+    ] = "epsilon-greedy,UCB1,KL-UCB,Thompson",
+    problems: Annotated[int, typer.Option(min=1, help="Bandits side by side, each with means of its own.")] = 2000,
+    pulls: Annotated[int, typer.Option(min=1, help="Pulls of each.")] = 1000,
+    means: Annotated[str | None, typer.Option(help="Means of the arms in all problems: 0.9,0.8,0.5.")] = None,
+    settings: Annotated[str, typer.Option(help="Constants of the environment: arms=20,reward_std=0.5.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the problems, the rewards and the algorithms.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for all results.", show_default="results/bandits-ENV_ID")
+    ] = None,
+) -> None:
+    """Let bandit algorithms play thousands of problems at once: regret, optimal pulls, and the Lai-Robbins bound.
+
+    All algorithms meet the same problems. Prints a table and writes it, the curves, and their picture.
+    """
+    from .bandits import BANDITS, BanditPolicy, parse_algorithms, parse_settings, run_bandit
+    from .bandits.report import plot_runs, render_runs, write_run_curves, write_runs
+
+    folder = out or Path("results") / f"bandits-{env_id.replace('/', '-').replace(':', '-')}"
+    todo = parse_algorithms(",".join(BANDITS) if algorithms.strip().lower() == "all" else algorithms)
+    given: dict[str, Any] = {"env_kwargs": parse_settings(settings, ","), "means": _parse_means(means)}
+    for algorithm in todo.values():  # before anything is run
+        BanditPolicy(algorithm, env_id)
+    _check_writable(folder, "--out")
+    runs = []
+    with _progress() as progress:
+        for label, algorithm in todo.items():
+            task = progress.add_task(label, total=pulls)
+            step = max(1, pulls // 100)
+
+            def tell(pull: int, task: Any = task, step: int = step) -> None:
+                if pull % step == 0 or pull == pulls:
+                    progress.update(task, completed=pull)
+
+            common = {"problems": problems, "pulls": pulls, "seed": seed, **given}
+            runs.append(run_bandit(algorithm, env_id, label=label, progress=tell, **common))
+    title = f"{env_id} ({_count(problems, 'problem')}, {_count(pulls, 'pull')})"
+    Console().print(render_runs(runs, title=title))
+    write_runs(runs, folder / "results.csv")
+    write_run_curves(runs, folder / "curves.csv")
+    plot_runs(runs, folder / "curves.png", title=title)
+    typer.echo(f"{folder}{os.sep}: results.csv, curves.csv, curves.png")
+
+
+@app.command()
 def envs() -> None:
     """List this package's environments; agents run in any other environment of Gymnasium, too."""
     table = Table(box=box.SIMPLE, pad_edge=False)
@@ -218,16 +272,12 @@ def parse_steps(steps: str, agents: str) -> dict[str, int]:
 
 def _run_all(jobs: Sequence[Job], processes: int) -> list[Run]:
     """Do the jobs that were not done before, and show how it goes."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from .benchmark import run_jobs
 
     found = [(job, job.finished()) for job in jobs]
     runs = [run for _, run in found if run is not None]
     left = [job for job, run in found if run is None]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as progress:
+    with _progress() as progress:
         task = progress.add_task("runs", total=len(jobs), completed=len(runs))
         if runs:
             progress.print(f"{_count(len(runs), 'run')} of {len(jobs)} found in {jobs[0].folder.parent}")
@@ -242,6 +292,24 @@ def _run_all(jobs: Sequence[Job], processes: int) -> list[Run]:
                 f"{_count(done, 'run')} of {len(jobs)} finished: the same command goes on with the others"
             ) from None
     return runs
+
+
+def _progress() -> Progress:
+    """Return bars on the error stream, which vanish when all is done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _parse_means(text: str | None) -> list[float] | None:
+    """Return the numbers of "0.9,0.8"."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidSettingError(f"--means must be numbers such as 0.9,0.8,0.5, but {text!r} was given") from error
 
 
 def _write_results(env_id: str, runs: Sequence[Run], folder: Path, seeds: int, episodes: int) -> list[str]:

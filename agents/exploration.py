@@ -1,7 +1,8 @@
-"""Disturbances that make a learning agent try other actions than its plans."""
+"""What makes a learning agent try other actions than those that look best: curious plans, and disturbances."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,66 @@ import torch
 from gymnasium import spaces
 
 from mbrl_gym.errors import InvalidSettingError
+from mbrl_gym.models import WorldModel
 
-__all__ = ["Exploration"]
+from .planning import Objective
+
+__all__ = ["EXPLORE", "CuriousPlans", "Exploration"]
 
 MEMORY = 0.85  # coefficient of the noise on Box actions; probability that a choice goes on for another step
 
+EXPLORE = ("ucb", "thompson", "information")
+
 Array = np.ndarray[Any, Any]
+
+
+class CuriousPlans:
+    """What a planner maximises while its agent learns, to find out what the members of an ensemble disagree about.
+
+    - "ucb" adds `weight` standard deviations of the return over the particles to its mean: upper confidence bounds.
+    - "thompson" believes one member for an episode: posterior sampling (Strens 2000; Osband, Russo and Van Roy 2013).
+    - "information" adds `weight` times the expected information gain of every step [nats] to the rewards.
+
+    Args:
+        explore: One of `EXPLORE`, or None for plain plans.
+        weight: See above; "thompson" has none.
+        model: Predicts; without members there is nothing to disagree about.
+
+    Raises:
+        InvalidSettingError: A setting out of its range, or a model without members.
+    """
+
+    def __init__(self, explore: str | None, weight: float, model: WorldModel) -> None:
+        if explore is not None and explore not in EXPLORE:
+            raise InvalidSettingError(f"explore must be None or one of {', '.join(EXPLORE)}, but {explore!r} was given")
+        if not 0 < weight < float("inf"):
+            raise InvalidSettingError(f"explore_weight must be greater than 0 and finite, but {weight} was given")
+        if explore is not None and model.particle_unit < 2:
+            raise InvalidSettingError(
+                f'explore="{explore}" asks members that may disagree, but {type(model).__name__} has none: take '
+                'model="ensemble"'
+            )
+        self.explore, self.weight, self.model = explore, weight, model
+        self.particle: int | None = None  # that is believed at present
+
+    def objective(self, plain: Objective, starts: Array, generator: torch.Generator) -> Objective:
+        """Return the objective of the next decision.
+
+        Args:
+            plain: The objective without curiosity.
+            starts: Whether an episode starts in each of the environments `[N]`, of which all believe the same member.
+            generator: Draws the member.
+        """
+        if self.explore == "ucb":
+            return replace(plain, risk=plain.risk - self.weight)
+        if self.explore == "information":
+            return replace(plain, information=plain.information + self.weight)
+        if self.explore == "thompson":
+            count = plain.particles_of(self.model)
+            if self.particle is None or starts.any():
+                self.particle = int(torch.randint(count, (1,), generator=generator))
+            return replace(plain, particle=self.particle)
+        return plain
 
 
 class Exploration:

@@ -20,7 +20,7 @@ from mbrl_gym.wrappers import Decision
 
 from .base import derived_seed
 from .construction import build
-from .exploration import Exploration
+from .exploration import CuriousPlans, Exploration
 from .learned_model import WorldModelAgent, check_choice
 from .planner_policy import PlannerPolicy
 from .planning import PLANNERS, Plan, Planner
@@ -70,6 +70,11 @@ class MPC(WorldModelAgent):
             relative to half the action range, from a first-order autoregressive process with coefficient 0.85, since
             slow noise reaches more states. Discrete and MultiDiscrete: share of steps, in [0, 1], in which a random
             action is taken, which is repeated for 6.7 steps on average. `predict` is free of it.
+        explore: What plans look for besides the return while learning, with an ensemble: "ucb" (optimism: the mean over
+            the members plus `explore_weight` standard deviations), "thompson" (posterior sampling: the plan that is
+            best to one member, drawn where an episode starts), "information" (the mean plus `explore_weight` times the
+            expected information gain of the steps [nats]); None for the return alone. `predict` is free of it.
+        explore_weight: See `explore`.
         stats_window_size: Episodes over which the logger averages.
         tensorboard_log: Folder for TensorBoard.
         monitor_wrapper: Whether to wrap the environment in a `Monitor`.
@@ -103,6 +108,8 @@ class MPC(WorldModelAgent):
         train_freq: int = 50,
         buffer_size: int = 100_000,
         exploration: float = 0.0,
+        explore: str | None = None,
+        explore_weight: float = 1.0,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         monitor_wrapper: bool = True,
@@ -137,6 +144,8 @@ class MPC(WorldModelAgent):
             "train_freq": train_freq,
             "buffer_size": buffer_size,
             "exploration": exploration,
+            "explore": explore,
+            "explore_weight": explore_weight,
             "stats_window_size": stats_window_size,
             "tensorboard_log": tensorboard_log,
             "monitor_wrapper": monitor_wrapper,
@@ -206,6 +215,8 @@ class MPC(WorldModelAgent):
             "planner": self._make_planner(),
             "seed": derived_seed(self.seed, "planning"),
         }
+        given = self.arguments["explore"], self.arguments["explore_weight"]
+        self._curious = CuriousPlans(*given, self.policy_kwargs["world_model"])
         super()._setup_model()
 
     def _make_planner(self) -> Planner:
@@ -281,8 +292,13 @@ class MPC(WorldModelAgent):
         if not self.world_model.fitted:  # Stable-Baselines3 trains after a rollout only
             self.train()
         assert self._last_obs is not None
-        begin = time.perf_counter()
-        action, self._plan = self.policy.predict(self._last_obs, self._plan, self._last_episode_starts)
+        assert self._last_episode_starts is not None
+        begin, plain = time.perf_counter(), self.planner.objective
+        self.planner.objective = self._curious.objective(plain, self._last_episode_starts, self.policy.generator)
+        try:
+            action, self._plan = self.policy.predict(self._last_obs, self._plan, self._last_episode_starts)
+        finally:
+            self.planner.objective = plain
         self.decision_times_ms.append(1000 * (time.perf_counter() - begin))
         return action
 
@@ -318,6 +334,7 @@ class MPC(WorldModelAgent):
             "model_generator": None if generator is None else generator.get_state(),
             "plan": self._plan,
             "noise": self._exploration.state,
+            "believed": self._curious.particle,
         }
 
     def _restore_extra_resume(self, state: dict[str, Any]) -> None:
@@ -326,6 +343,7 @@ class MPC(WorldModelAgent):
             self.world_model.generator.set_state(state["model_generator"])
         self._plan = None if state["plan"] is None else Plan(*state["plan"])
         self._exploration.state = state["noise"]
+        self._curious.particle = state["believed"]
 
 
 class PETS(MPC):

@@ -55,6 +55,8 @@ class Objective:
             values seek risk.
         worst_case: Take the worst particle in place of the mean.
         disagreement: Penalty a step, times the model's `uncertainty`; negative values explore.
+        information: Bonus a step, times the model's `information_gain`.
+        particle: Number of the only particle whose return counts, from 0; None for all. The limit binds all.
         cost: Safety cost of a next observation. A plan is feasible if no particle exceeds the limit on its way (the
             last step of an episode included). Infeasible candidates rank behind all feasible ones, by how far they
             exceed it.
@@ -72,6 +74,8 @@ class Objective:
     risk: float = 0.0
     worst_case: bool = False
     disagreement: float = 0.0
+    information: float = 0.0
+    particle: int | None = None
     cost: CostFn | None = None
     cost_limit: float = 0.0
     value: ValueFn | None = None
@@ -79,15 +83,18 @@ class Objective:
     def __post_init__(self) -> None:
         if self.particles is not None:
             check_whole("particles", self.particles, 1)
-        for name in ("risk", "disagreement", "cost_limit"):
+        if self.particle is not None:
+            check_whole("particle", self.particle, 0)
+        for name in ("risk", "disagreement", "information", "cost_limit"):
             check(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number")
         check(self.propagation in PROPAGATIONS, "propagation", self.propagation, " or ".join(PROPAGATIONS))
         check(0 < self.discount <= 1, "discount", self.discount, "in (0, 1]")
         check(not (self.risk and self.worst_case), "risk", self.risk, "0 where worst_case is chosen")
 
     def expected_return(self) -> Objective:
-        """Return this objective without penalties, limits, and value beyond the horizon."""
-        return replace(self, risk=0.0, worst_case=False, disagreement=0.0, cost=None, value=None)
+        """Return this objective without penalties, bonuses, limits, and value beyond the horizon."""
+        plain = replace(self, risk=0.0, worst_case=False, disagreement=0.0, information=0.0, particle=None)
+        return replace(plain, cost=None, value=None)
 
     def particles_of(self, model: WorldModel) -> int:
         """Return the number P of particles."""
@@ -218,6 +225,8 @@ def _roll_out(
         reward = prediction.reward
         if objective.disagreement:
             reward = reward - objective.disagreement * model.uncertainty(tally.typical(before), actions[t])
+        if objective.information:
+            reward = reward + objective.information * model.information_gain(tally.typical(before), actions[t])
         if record:
             path.append(tally.while_alive(prediction.observation, torch.nan))
         tally.add(reward, prediction.observation, prediction.terminated)
@@ -351,7 +360,9 @@ def _reorder(state: Any, order: Tensor) -> Any:
 def _worth(rollout: Rollout, objective: Objective, count: int) -> tuple[Tensor, Tensor]:
     """Return values and excess costs `[N, K]` over the particles."""
     total = rollout.total
-    if objective.worst_case:
+    if objective.particle is not None:
+        value = total[objective.particle]
+    elif objective.worst_case:
         # `amin` propagates NaN, and -inf is the worst anyway; +inf must not hide behind other particles.
         value = torch.where(total.isposinf().any(0), torch.nan, total.amin(0))
     elif objective.risk:

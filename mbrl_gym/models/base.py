@@ -51,6 +51,7 @@ RewardFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 TerminationFn = Callable[[Tensor], Tensor]
 """next observation [..., O] -> whether the episode ends [...], bool."""
 
+LEAST_VARIANCE = 1e-12  # of a target, where components are sure of it
 MOMENT_SAMPLES = 256  # from which models without a closed form estimate the moments of an outcome
 
 
@@ -244,6 +245,20 @@ class WorldModel(Saved, nn.Module, ABC):
         columns = torch.cat((targets, prediction.reward[..., None]), -1)
         deviation, mean = torch.std_mean(columns, 0, correction=0, keepdim=True)
         return Outcome(mean, deviation, prediction.terminated.to(mean.dtype).mean(0, keepdim=True))
+
+    def information_gain(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return how much a step is expected to tell about which component of the model is right, `[N]` in nats.
+
+        The mutual information of the step's outcome and the component that predicts it, with Gaussian moments: the sum
+        over the targets of half the logarithm of total over expected variance (MacKay 1992; of ensembles, Shyam et al.
+        2019, "Model-Based Active Exploration"). What is noise to all components tells nothing. A reward that is a given
+        function does not count. 0 for models of one component.
+        """
+        outcome = self.outcome(observation, action)
+        told = slice(None) if self.reward_fn is None else slice(-1)
+        spread = outcome.mean[..., told].var(0, correction=0)
+        noise = outcome.deviation[..., told].square().mean(0)
+        return 0.5 * torch.log1p(spread / noise.clamp_min(LEAST_VARIANCE)).sum(-1)
 
     def targets(self, transitions: Transitions) -> Tensor:
         """Return what `outcome` predicts, as it happened, `[T, D]`."""

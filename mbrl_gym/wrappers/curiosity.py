@@ -13,11 +13,12 @@ from mbrl_gym.models.base import Transitions, WorldModel, check, check_same_spac
 from mbrl_gym.wrappers.arguments import record_arguments
 from mbrl_gym.wrappers.one_step import OneStepError, as_tensors
 from mbrl_gym.wrappers.steps import StepReader
+from mbrl_gym.wrappers.visits import Visits
 
 __all__ = ["Curiosity", "CuriosityReward", "Kind"]
 
 Array = np.ndarray[Any, Any]
-Kind = Literal["disagreement", "error"]
+Kind = Literal["disagreement", "error", "counts"]
 DISCOUNT = 0.99  # of the intrinsic returns that normalisation is by (Burda et al. 2018, appendix)
 
 
@@ -25,19 +26,24 @@ class Curiosity:
     """The bonus of N environments side by side.
 
     Args:
-        model: The model.
+        model: The model; None for "counts".
+        space: The observation space of one environment.
         num_envs: Number N of environments.
-        kind: "disagreement" or "error".
+        kind: "disagreement", "error" or "counts".
         normalise: Whether to divide by the size of the discounted sums of bonuses.
 
     Raises:
-        InvalidSettingError: Another kind.
+        InvalidSettingError: Another kind, or no model where one is needed.
     """
 
-    def __init__(self, model: WorldModel, num_envs: int, kind: Kind, normalise: bool) -> None:
-        check(kind in ("disagreement", "error"), "kind", kind, '"disagreement" or "error"')
+    def __init__(
+        self, model: WorldModel | None, space: gym.Space[Any], num_envs: int, kind: Kind, normalise: bool
+    ) -> None:
+        check(kind in ("disagreement", "error", "counts"), "kind", kind, '"disagreement", "error" or "counts"')
+        check(model is not None or kind == "counts", "model", model, f'a world model for kind="{kind}"')
         self.model, self.kind, self.normalise = model, kind, normalise
-        self._error = OneStepError(model)
+        self._error = None if model is None else OneStepError(model)
+        self._visits = Visits(space)
         self._returns = np.zeros(num_envs)
         self._squares, self._count = 0.0, 0  # of the returns
 
@@ -45,11 +51,12 @@ class Curiosity:
         """Ask the model about rows of observations and actions, before the step: afterwards it may have learned it.
 
         Returns:
-            Disagreement `[N]` or expected targets `[N, D]`; None before the model is fitted.
+            Disagreement `[N]` or expected targets `[N, D]`; None before the model is fitted, and for counts.
         """
-        if not self.model.fitted:
+        if self.kind == "counts" or self.model is None or not self.model.fitted:
             return None
         if self.kind == "error":
+            assert self._error is not None
             return self._error.expect(observation, action)
         with torch.no_grad():
             return self.model.uncertainty(*as_tensors(self.model, observation, action)).double().cpu().numpy()
@@ -65,7 +72,10 @@ class Curiosity:
         if not rows.any():
             return np.zeros(0)
         known = None if expected is None else expected[rows]
-        if self.kind == "error":
+        if self.kind == "counts":
+            known = self._visits(transitions.next_observation) ** -0.5
+        elif self.kind == "error":
+            assert self._error is not None
             errors = self._error(known, transitions)
             known = None if errors is None else errors[:, 0]
         if known is None:
@@ -92,12 +102,14 @@ class CuriosityReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     Args:
         env: An environment with the spaces of the model.
-        model: The model.
+        model: The model; None for `kind="counts"`, which needs none.
         scale: Weight of the bonus.
         kind: "disagreement" is the model's `uncertainty` before the step, for ensembles that of their members (Pathak
             et al. 2019, "Self-Supervised Exploration via Disagreement"). "error" is what `LearnModel` calls
             `model/error`, the error of the prediction of the next observation (Stadie et al. 2015); it also seeks
-            noise, which nobody can predict.
+            noise, which nobody can predict. "counts" is 1 / sqrt(n) where a step leads to a part of the observation
+            space for the n-th time (Bellemare et al. 2016; Tang et al. 2017): bounded columns are cut into 10 parts,
+            those without bounds into parts of width 0.5.
         normalise: Whether to divide the bonus by the root mean square of the discounted sums of all bonuses so far, as
             Burda et al. (2018, section 2.4) do with their standard deviation, which nobody knows at the first step.
 
@@ -108,17 +120,18 @@ class CuriosityReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __init__(
         self,
         env: gym.Env[Any, Any],
-        model: WorldModel,
+        model: WorldModel | None,
         scale: float = 1.0,
         kind: Kind = "disagreement",
         normalise: bool = False,
     ) -> None:
-        check_same_spaces(env, model.observation_space, model.action_space)
+        if model is not None:
+            check_same_spaces(env, model.observation_space, model.action_space)
         self.model, self.scale = model, scale
         record_arguments(self, model=model, scale=scale, kind=kind, normalise=normalise)
         super().__init__(env)
         self._reader = StepReader(env.observation_space, env.action_space)
-        self._curiosity = Curiosity(model, 1, kind, normalise)
+        self._curiosity = Curiosity(model, env.observation_space, 1, kind, normalise)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode."""

@@ -1,13 +1,17 @@
-"""Disturbances of actions: how often, how large, how long."""
+"""Curious plans; disturbances of actions: how often, how large, how long."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mbrl_gym.agents.exploration import Exploration
+from mbrl_gym.agents import MPC
+from mbrl_gym.agents.exploration import CuriousPlans, Exploration
+from mbrl_gym.agents.planning import Objective
 from mbrl_gym.errors import InvalidSettingError
+from mbrl_gym.models import GaussianEnsemble
 
 ROWS, STEPS = 200, 300
 
@@ -69,3 +73,83 @@ def test_without_exploration_nothing_is_drawn():
 def test_amounts_out_of_range_are_refused(space, amount, message):
     with pytest.raises(InvalidSettingError, match=message):
         Exploration(space, amount)
+
+
+# Curious plans ------------------------------------------------------------------------------------------------------
+
+SPACES = spaces.Box(-9.0, 9.0, (1,), np.float32), spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+
+def ensemble():
+    return GaussianEnsemble(*SPACES, members=4, elites=3, seed=0)
+
+
+def decisions(explore, plain, starts, weight=2.0):
+    curious, source = CuriousPlans(explore, weight, ensemble()), generator()
+    return [curious.objective(plain, np.array(each), source) for each in starts]
+
+
+def test_what_plans_look_for():
+    plain = Objective(discount=0.9, risk=0.5)
+    assert decisions(None, plain, [[True]]) == [plain]
+    assert decisions("ucb", plain, [[True]]) == [Objective(discount=0.9, risk=-1.5)]
+    assert decisions("information", plain, [[True]]) == [Objective(discount=0.9, risk=0.5, information=2.0)]
+
+
+def test_posterior_sampling_believes_one_member_for_an_episode():
+    starts = [[step % 5 == 0, step % 10 == 0] for step in range(600)]
+    particles = [each.particle for each in decisions("thompson", Objective(particles=6), starts)]
+    episodes = np.array(particles).reshape(-1, 5)
+    assert (episodes == episodes[:, :1]).all()
+    values, counts = np.unique(episodes[:, 0], return_counts=True)
+    assert_array_equal(values, range(6))
+    assert counts.min() >= 8  # of 120
+
+
+@pytest.mark.parametrize("explore", ["ucb", "thompson", "information"])
+def test_curiosity_changes_what_is_learned_from_and_not_what_is_predicted(explore):
+    settings = {
+        "learning_starts": 20,
+        "model_kwargs": {"hidden": [8], "max_epochs": 2},
+        "planner_kwargs": {"horizon": 3, "population": 12, "iterations": 2},
+        "seed": 0,
+    }
+    plain = MPC("iCEM", "mbrl/Drift-v0", **settings).learn(30)
+    curious = MPC("iCEM", "mbrl/Drift-v0", explore=explore, explore_weight=5.0, **settings).learn(30)
+    first, second = (agent.recorded().action for agent in (plain, curious))
+    assert_array_equal(first[:20], second[:20])
+    assert not np.array_equal(first[20:], second[20:])
+    assert curious.planner.objective == plain.planner.objective == Objective()
+    twin = MPC("iCEM", "mbrl/Drift-v0", **settings)
+    twin.policy.world_model.load_state_dict(curious.world_model.state_dict())
+    row = np.ones(1, np.float32)
+    assert_array_equal(*(agent.predict(row, deterministic=True)[0] for agent in (curious, twin)))
+
+
+@pytest.mark.parametrize("explore", ["ucb", "thompson", "information"])
+def test_a_curious_run_is_resumed_exactly(explore, tmp_path):
+    settings = {
+        "learning_starts": 10,
+        "train_freq": 5,
+        "model_kwargs": {"hidden": [8], "max_epochs": 2},
+        "planner_kwargs": {"horizon": 3, "population": 12, "iterations": 1},
+        "explore": explore,
+        "seed": 0,
+    }
+    whole = MPC("iCEM", "mbrl/Drift-v0", **settings).learn(30)
+    MPC("iCEM", "mbrl/Drift-v0", **settings).learn(15).save(tmp_path / "half", include=["replay_buffer"])
+    resumed = MPC.load(tmp_path / "half", gym.make("mbrl/Drift-v0")).learn(15, reset_num_timesteps=False)
+    assert_array_equal(whole.recorded().action, resumed.recorded().action)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"explore": "rnd"}, "explore must be None or one of ucb, thompson, information, but 'rnd' was given"),
+        ({"explore": "ucb", "explore_weight": 0.0}, "explore_weight must be greater than 0 and finite, but 0.0"),
+        ({"explore": "thompson", "model": "linear"}, "asks members that may disagree, but LinearModel has none"),
+    ],
+)
+def test_wrong_curiosity_is_named(settings, message):
+    with pytest.raises(InvalidSettingError, match=message):
+        MPC("iCEM", "mbrl/Drift-v0", **settings)

@@ -504,3 +504,36 @@ def test_networks_without_hidden_layers_are_linear_maps():
     model, _ = fitted(UNIT, data, hidden=())
     at = torch.as_tensor(data.observation), torch.as_tensor(data.action)
     assert_allclose(model.outcome(*at)[0].mean(0)[:, 0], 0.5 * data.action[:, 0], atol=2e-3)
+
+
+# Information --------------------------------------------------------------------------------------------------------
+
+
+def test_information_gain_is_what_total_variance_exceeds_noise_by():
+    data = linear(80)
+    model, _ = fitted(UNIT, data)
+    observation, action = torch.as_tensor(data.observation[:5]), torch.as_tensor(data.action[:5])
+    outcome = model.outcome(observation, action)
+    mean, deviation = (part.detach().double().numpy() for part in (outcome.mean, outcome.deviation))
+    expected = [
+        sum(
+            0.5 * math.log(1 + np.var(mean[:, row, column]) / np.mean(deviation[:, row, column] ** 2))
+            for column in range(mean.shape[2])
+        )
+        for row in range(5)
+    ]
+    gain = model.information_gain(observation, action).detach()
+    assert_allclose(gain, expected, rtol=1e-4)
+    far = model.information_gain(observation + 100.0, action).detach()
+    assert (far > gain).all()
+
+
+def test_one_member_and_given_rewards_tell_nothing():
+    data = linear(80)
+    rows = torch.as_tensor(data.observation[:5]), torch.as_tensor(data.action[:5])
+    model, _ = fitted(UNIT, data)
+    assert_allclose(model.subset([0]).information_gain(*rows).detach(), 0.0)
+    known, _ = fitted(UNIT, data, reward_fn=lambda x, a, after: 1e6 * after[..., 0])
+    outcome = known.outcome(*rows)
+    of_observations = outcome.mean[..., :-1].var(0, correction=0) / outcome.deviation[..., :-1].square().mean(0)
+    assert_allclose(known.information_gain(*rows).detach(), 0.5 * of_observations.log1p().sum(-1).detach(), rtol=1e-4)

@@ -123,6 +123,41 @@ def test_disagreement_does_not_look_at_particles_whose_episode_ended():
     assert weighed == pytest.approx((1.0 + 0.0 + 0.0 + 10.0) / 2 - (2.0 + (3.0 + 0.0) / 2))
 
 
+# Curiosity ----------------------------------------------------------------------------------------------------------
+
+
+class Telling(Members):
+    """Members whose steps tell x + 3 |a|."""
+
+    def information_gain(self, observation, action):
+        return (observation.abs() + 3 * action.abs())[:, 0]
+
+
+def test_information_is_a_bonus_along_the_path():
+    # Mean observations before the steps: 0, then 5.5; information 0 + 3 and 5.5 + 6.
+    plain, weighed = (values(Telling(), candidates([1.0, -2.0]), information=w)[0] for w in (0.0, 0.5))
+    assert weighed - plain == pytest.approx(0.5 * (3.0 + 11.5))
+    halved, with_bonus = (
+        values(Telling(), candidates([1.0, -2.0]), information=w, discount=0.5)[0] for w in (0.0, 1.0)
+    )
+    assert with_bonus - halved == pytest.approx(3.0 + 0.5 * 11.5)
+
+
+def test_one_particle_alone_may_count():
+    plans = candidates([1.0, 1.0], [-1.0, -1.0])
+    assert values(Members(), plans, particle=0) == [3.0, -3.0]
+    assert values(Members(), plans, particle=1) == [30.0, -30.0]
+    assert values(Members(), plans, particle=3, particles=6) == [30.0, -30.0]
+    with pytest.raises(InvalidSettingError, match="particle must be at least 0, but -1 was given"):
+        Objective(particle=-1)
+    with pytest.raises(InvalidSettingError, match="information must be a finite number, but nan was given"):
+        Objective(information=NAN)
+
+
+def test_returns_that_are_expected_are_free_of_curiosity():
+    assert Objective(information=2.0, particle=1, discount=0.5).expected_return() == Objective(discount=0.5)
+
+
 # Members ------------------------------------------------------------------------------------------------------------
 
 SWAP, STAY = torch.tensor([1, 0]), torch.tensor([0, 1])

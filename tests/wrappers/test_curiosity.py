@@ -19,6 +19,7 @@ import mbrl_gym  # noqa: F401  (registers the environments)
 from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.models import ExactModel, GaussianEnsemble
 from mbrl_gym.wrappers import CuriosityReward, LearnModel, RecordTransitions, vector
+from mbrl_gym.wrappers.visits import Visits
 
 KINDS = ["disagreement", "error"]
 
@@ -150,8 +151,10 @@ def test_an_agent_of_stable_baselines_learns_from_the_bonus():
 def test_other_spaces_and_kinds_are_refused():
     with pytest.raises(InvalidSettingError, match="observation space"):
         CuriosityReward(gym.make("Acrobot-v1"), ensemble())
-    with pytest.raises(InvalidSettingError, match='"disagreement" or "error", but \'counts\' was given'):
-        CuriosityReward(cartpole(), ensemble(), kind="counts")
+    with pytest.raises(InvalidSettingError, match='"disagreement", "error" or "counts", but \'visits\' was given'):
+        CuriosityReward(cartpole(), ensemble(), kind="visits")
+    with pytest.raises(InvalidSettingError, match='a world model for kind="error", but None was given'):
+        CuriosityReward(cartpole(), None, kind="error")
     with pytest.raises(gym.error.ResetNeeded):
         CuriosityReward(ladder(), drift()).step(0)
 
@@ -178,6 +181,49 @@ def test_copies_share_a_model_among_themselves(copied):
     assert twin.model is twin.env.model is not model
     told, again = (walk(each, 16, seed=1) for each in (env, twin))
     assert [reward for _, reward, *_ in told] == [reward for _, reward, *_ in again]
+
+
+# Counts ----------------------------------------------------------------------------------------------------------
+
+
+def test_bounded_columns_have_ten_cells_and_their_bounds_belong_to_the_outer_ones():
+    visits = Visits(spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 10.0]), dtype=np.float64))
+    rows = np.array([[-1.0, 0.0], [-0.81, 0.99], [-0.79, 0.0], [1.0, 10.0], [0.81, 9.5], [-1.0, 0.5]])
+    assert visits(rows[:3]).tolist() == [2, 2, 1]  # rows side by side count each other
+    assert visits(rows[3:]).tolist() == [2, 2, 3]
+
+
+def test_columns_without_bounds_and_choices_have_cells_of_their_own():
+    visits = Visits(spaces.Box(-np.inf, np.inf, (1,)))
+    assert [visits(np.array([[x]]))[0] for x in (0.1, 0.4, 0.6, -0.1, 0.0)] == [1, 2, 1, 1, 3]
+    visits = Visits(spaces.Discrete(5, start=3))
+    assert visits(np.array([3, 4, 3])).tolist() == [2, 1, 2]
+    visits = Visits(spaces.MultiDiscrete([3, 3]))
+    assert visits(np.array([[0, 1], [1, 0], [0, 1]])).tolist() == [2, 1, 2]
+    fine, coarse = (Visits(spaces.Box(0.0, 1.0, (1,)), cells) for cells in (20, 1))
+    assert fine(np.array([[0.01], [0.06]])).tolist() == [1, 1]
+    assert coarse(np.array([[0.01], [0.99]])).tolist() == [2, 2]
+    with pytest.raises(InvalidSettingError, match="cells must be a whole number of at least 1, but 0 was given"):
+        Visits(spaces.Discrete(2), 0)
+
+
+def test_the_bonus_of_counts_falls_with_the_square_root_of_the_visits_over_all_episodes():
+    env = CuriosityReward(gym.make("FrozenLake-v1", is_slippery=False), None, 2.0, "counts")
+    for n in range(1, 5):
+        env.reset(seed=0)
+        _, reward, _, _, info = env.step(0)  # stays at the start
+        assert info["curiosity"] == pytest.approx(n**-0.5)
+        assert reward == pytest.approx(2.0 * n**-0.5)
+    _, _, _, _, info = env.step(2)
+    assert info["curiosity"] == 1.0
+
+
+def test_counts_of_copies_are_counted_together():
+    env = SyncVectorEnv([lambda: gym.make("FrozenLake-v1", is_slippery=False)] * 3)
+    env = vector.CuriosityReward(env, None, kind="counts")
+    env.reset(seed=0)
+    assert np.allclose(env.step(np.zeros(3, int))[4]["curiosity"], 3**-0.5)  # all stay at the start
+    assert np.allclose(env.step(np.array([0, 0, 2]))[4]["curiosity"], [5**-0.5, 5**-0.5, 1.0])
 
 
 # Vector environments ---------------------------------------------------------------------------------------------

@@ -22,9 +22,9 @@ class CuriosityReward(VectorWrapper[Any, Any, Any, Any, Any]):
 
     Args:
         env: A vector environment of NumPy arrays, with the single spaces of the model.
-        model: The model.
+        model: The model; None for `kind="counts"`, which needs none.
         scale: Weight of the bonus.
-        kind: "disagreement" or "error".
+        kind: "disagreement", "error" or "counts", which all copies share.
         normalise: Whether to divide the bonus by the root mean square of the discounted sums of all bonuses so far.
 
     Raises:
@@ -34,16 +34,17 @@ class CuriosityReward(VectorWrapper[Any, Any, Any, Any, Any]):
     def __init__(
         self,
         env: VectorEnv[Any, Any, Any],
-        model: WorldModel,
+        model: WorldModel | None,
         scale: float = 1.0,
         kind: Kind = "disagreement",
         normalise: bool = False,
     ) -> None:
-        check_same_spaces(env, model.observation_space, model.action_space)
+        if model is not None:
+            check_same_spaces(env, model.observation_space, model.action_space)
         super().__init__(env)
         self.model, self.scale = model, scale
         self._reader = reader_of(env)
-        self._curiosity = Curiosity(model, env.num_envs, kind, normalise)
+        self._curiosity = Curiosity(model, env.single_observation_space, env.num_envs, kind, normalise)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start episodes in all copies, or in those of `options["reset_mask"]`."""
