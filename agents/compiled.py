@@ -1,4 +1,4 @@
-"""Compilation by numba, of code that only this folder holds."""
+"""Compilation by numba, of code that only this package holds."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def compiled(function: Function) -> Function:
     one: after such a change delete `__pycache__`.
     """
     try:
-        return cast(Function, numba.njit(function, cache=True))
+        return cast(Function, numba.njit(function, cache=True, _nrt=False))
     except RuntimeError:  # neither the package's folder nor the user's can be written
         return cast(Function, numba.njit(function))
