@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
     from .imagined_ppo import ImaginedPPO
     from .mbpo import MBPO, DynaDQN, DynaTD3
+    from .mcts import MCTS
     from .mpc import MPC, PETS
     from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
+    from .planning.tree import CompiledModel, TreeSearch, table_model
     from .prioritized_sweeping import PrioritizedSweeping
     from .values import value_of
     from .vec_env import as_sb3_vec_env
@@ -23,10 +25,12 @@ __all__ = [
     "CEM",
     "ICEM",
     "MBPO",
+    "MCTS",
     "MPC",
     "MPPI",
     "PETS",
     "PLANNERS",
+    "CompiledModel",
     "DynaAgent",
     "DynaDQN",
     "DynaQ",
@@ -43,9 +47,11 @@ __all__ = [
     "PrioritizedSweeping",
     "RandomShooting",
     "ResumableCheckpointCallback",
+    "TreeSearch",
     "as_sb3_vec_env",
     "measure_exploitation",
     "random_transitions",
+    "table_model",
     "value_of",
 ]
 
@@ -57,8 +63,10 @@ _MODULES = {
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
     "imagined_ppo": ("ImaginedPPO",),
     "mbpo": ("MBPO", "DynaDQN", "DynaTD3"),
+    "mcts": ("MCTS",),
     "mpc": ("MPC", "PETS"),
     "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
+    "planning.tree": ("CompiledModel", "TreeSearch", "table_model"),
     "prioritized_sweeping": ("PrioritizedSweeping",),
     "values": ("value_of",),
     "vec_env": ("as_sb3_vec_env",),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...compiled import compiled
+from ...compiled import compiled_in_place
 
 __all__ = ["NONE", "Flight", "Root", "Rules", "Tree", "empty_flight", "empty_tree", "flight_of", "root_of", "tree_of", "uniform"]
 
@@ -141,7 +141,7 @@ def empty_flight(trees: int, leaves: int, horizon: int) -> Flight:
     )
 
 
-@compiled
+@compiled_in_place
 def tree_of(trees: Tree, t: int) -> Tree:
     """Return one of T trees, as `Tree.one` does for Python."""
     return Tree(
@@ -156,19 +156,19 @@ def tree_of(trees: Tree, t: int) -> Tree:
     )
 
 
-@compiled
+@compiled_in_place
 def root_of(roots: Root, t: int) -> Root:
     """Return what is special at one of T roots."""
     return Root(roots.valid[t], roots.gumbel[t], roots.schedule[t], roots.started[t], roots.scratch[t])
 
 
-@compiled
+@compiled_in_place
 def flight_of(flights: Flight, t: int) -> Flight:
     """Return the simulations in flight in one of T trees."""
     return Flight(flights.status[t], flights.depth[t], flights.nodes[t], flights.slots[t])
 
 
-@compiled
+@compiled_in_place
 def uniform(random: Array) -> float:
     """Advance a generator's state `[1]` and return a number in [0, 1) (SplitMix64; Steele, Lea and Flood 2014)."""
     random[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -178,14 +178,14 @@ def uniform(random: Array) -> float:
     return np.float64((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
 
 
-@compiled
+@compiled_in_place
 def copy(source: Array, target: Array) -> None:
     """Copy the numbers of one row to another one."""
     for column in range(len(source)):
         target[column] = source[column]
 
 
-@compiled
+@compiled_in_place
 def add_node(tree: Tree, rules: Rules, spare: int, state: Array, reward: float, terminal: bool) -> int:
     """Add a node and return its number; in the spare row M + `spare` if the tree is full."""
     node = tree.size[0]
@@ -204,14 +204,14 @@ def add_node(tree: Tree, rules: Rules, spare: int, state: Array, reward: float, 
     return node
 
 
-@compiled
+@compiled_in_place
 def add_roots(trees: Tree, rules: Rules, fresh: Array, states: Array) -> None:
     """Add the roots of the trees `[n]`, whose states `[T, S]` are given."""
     for t in fresh:
         add_node(tree_of(trees, t), rules, 0, states[t], 0.0, False)
 
 
-@compiled
+@compiled_in_place
 def clear_edge(tree: Tree, node: int, slot: int, prior: float) -> None:
     """Make an edge one that was never taken."""
     edge = tree.edges[node, slot]

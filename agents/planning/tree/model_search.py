@@ -13,7 +13,7 @@ from mbrl_gym.errors import InvalidSettingError, PlanningError
 from mbrl_gym.models.base import WorldModel, draw
 from mbrl_gym.noise import Noise
 
-from ...compiled import compiled
+from ...compiled import compiled_in_place
 from .arrays import ENDED, EVALUATES, EXPANDS, IDLE, NONE, SELECTS, Flight, Root, Rules, Tree, flight_of, root_of, tree_of
 from .stages import backup, expand, select
 
@@ -78,7 +78,7 @@ class Store:
             for part in self.parts
         )
 
-    def take_over(self, arrays: tuple[Array, ...], order: Array) -> None:
+    def take_over(self, t: int, arrays: tuple[Array, ...], order: Array) -> None:
         """Copy rows `order` of an earlier search's tree t to the first rows of the same tree."""
         for part, old in zip(self.parts, arrays, strict=True):
             moved = torch.as_tensor(old[t][order], device=part.device).movedim(1, 0)
@@ -175,16 +175,10 @@ class ModelSearch:
         alive = self.store.alive[:, torch.as_tensor(rows, device=self.store.alive.device)]
         reward = self._mean(prediction.reward, alive)
         following = alive & ~prediction.terminated
-        children = expand_all(
-            tree,
-            self.rules,
-            flight,
-            trees,
-            flying,
-            self.key(prediction.observation, following),
-            reward,
-            ~following.any(0).cpu().numpy(),
-        )
+        outcomes = np.column_stack([self.key(prediction.observation, following), reward])
+        children = np.empty(len(trees), np.int64)
+        ends = ~following.any(0).cpu().numpy()
+        expand_all(tree, self.rules, flight, trees, flying, outcomes, ends, children)
         new = children >= 0
         index = torch.as_tensor(np.flatnonzero(new), device=alive.device)
         state = rebuilt(prediction.state, iter([part[:, index] for part in leaves(prediction.state)]))
@@ -291,27 +285,25 @@ class ModelSearch:
         return low + (high - low) * torch.rand((lanes, len(low)), generator=generator)[lane].to(device)
 
 
-@compiled
+@compiled_in_place
 def select_all(trees: Tree, roots: Root, rules: Rules, flights: Flight, simulations: int) -> None:
     """Let simulations of all trees descend."""
     for t in range(len(trees.size)):
         select(tree_of(trees, t), root_of(roots, t), rules, flight_of(flights, t), simulations)
 
 
-@compiled
+@compiled_in_place
 def expand_all(
-    trees: Tree, rules: Rules, flights: Flight, which: Array, flying: Array, states: Array, reward: Array, ends: Array
-) -> Array:
-    """Add n outcomes; return their nodes `[n]`, -1 for those that were drawn before."""
-    children = np.empty(len(which), np.int64)
+    trees: Tree, rules: Rules, flights: Flight, which: Array, flying: Array, outcomes: Array, ends: Array, made: Array
+) -> None:
+    """Add n outcomes, rows of state and reward `[n, S + 1]`; their nodes go to `made` `[n]`, NONE if drawn before."""
     for row in range(len(which)):
         tree, flight, leaf = tree_of(trees, which[row]), flight_of(flights, which[row]), flying[row]
-        child = expand(tree, rules, flight, leaf, states[row], reward[row], ends[row])
-        children[row] = NONE if flight.status[leaf] == SELECTS else child
-    return children
+        child = expand(tree, rules, flight, leaf, outcomes[row, :-1], outcomes[row, -1], ends[row])
+        made[row] = NONE if flight.status[leaf] == SELECTS else child
 
 
-@compiled
+@compiled_in_place
 def backup_all(trees: Tree, rules: Rules, flights: Flight) -> None:
     """Count the returns of all simulations in flight; their leaves have been evaluated."""
     for t in range(len(trees.size)):

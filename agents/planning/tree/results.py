@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...compiled import compiled
+from ...compiled import compiled_in_place
 from .arrays import NONE, Root, Rules, Tree, tree_of
 from .selection import transform_values
 
@@ -36,8 +36,7 @@ def decide(search: Any, tree: Tree, root: Root, rules: Rules) -> Decisions:
     (equation 11) in place of the visits' distribution.
     """
     visits, total = tree.edges["visits"][:, 0], tree.edges["total"][:, 0]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.where(visits > 0, total / visits, np.nan)
+    values = np.where(visits > 0, total / np.maximum(visits, 1), np.nan)
     most = (visits == visits.max(1, keepdims=True)) & root.valid
     score = np.where(np.isnan(values), -np.inf, values)
     policy = visits / np.maximum(visits.sum(1, keepdims=True), 1)
@@ -61,7 +60,7 @@ def decide(search: Any, tree: Tree, root: Root, rules: Rules) -> Decisions:
     )
 
 
-@compiled
+@compiled_in_place
 def write_root_scores(trees: Tree, rules: Rules, scores: Array) -> None:
     """Write sigma(q) `[T, K]` of all roots."""
     for t in range(len(trees.size)):

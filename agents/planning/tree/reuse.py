@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...compiled import compiled
+from ...compiled import compiled_in_place
 from .arrays import NONE, Tree, copy
 
 __all__ = ["copy_subtree", "find_outcome"]
@@ -14,7 +14,7 @@ __all__ = ["copy_subtree", "find_outcome"]
 Array = np.ndarray[Any, Any]
 
 
-@compiled
+@compiled_in_place
 def find_outcome(tree: Tree, slot: int, state: Array, tolerance: float) -> int:
     """Return the outcome of a root's edge that is the given state `[S]`, up to rounding; NONE if none is."""
     child = tree.edges[0, slot].first
@@ -29,7 +29,7 @@ def find_outcome(tree: Tree, slot: int, state: Array, tolerance: float) -> int:
     return NONE
 
 
-@compiled
+@compiled_in_place
 def copy_subtree(old: Tree, new: Tree, start: int, keep: int, order: Array) -> int:
     """Copy the tree below a node, at most `keep` nodes of it, those near its root first, and return how many.
 
@@ -55,7 +55,7 @@ def copy_subtree(old: Tree, new: Tree, start: int, keep: int, order: Array) -> i
     return used
 
 
-@compiled
+@compiled_in_place
 def _copy_node(old: Tree, new: Tree, node: int, place: int) -> None:
     """Copy a node and its edges without their outcomes."""
     copy(old.states[node], new.states[place])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,7 +137,8 @@ class Searched(NamedTuple):
     decisions: Decisions
     tree: Tree
     states: tuple[Array, ...]  # [N, R, P, ...] the model's, of all nodes
-    warm: Array  # [N] bool, whether a row may be gone on from
+    warm: Array  # [N] bool, whether the row may be gone on from: False where an episode starts
+    age: Array  # [N] decisions of the row's episode before this one
 
 
 class TreeSearch:
@@ -162,6 +163,11 @@ class TreeSearch:
         if selection not in SELECTIONS:
             raise InvalidSettingError(f"selection must be one of {', '.join(SELECTIONS)}, but {selection!r} was given")
         self.action_space, self.selection = action_space, selection
+        known = [field.name for field in fields(SearchSettings)]
+        if unknown := sorted(settings.keys() - set(known)):
+            raise InvalidSettingError(
+                f"TreeSearch has no setting {', '.join(map(repr, unknown))}, but {', '.join(sorted(known))}"
+            )
         self.settings = SearchSettings(**settings)
         action_code(action_space, "TreeSearch")  # refuses what cannot be searched
         self.box = isinstance(action_space, spaces.Box)
@@ -231,7 +237,8 @@ class TreeSearch:
         root = self._root(tree, valid, seed, root_noise)
         flight = empty_flight(trees, leaves, rules.horizon)
         start.run(tree, root, flight, self.settings.simulations)
-        return Searched(decide(self, tree, root, rules), tree, start.store(), np.ones(trees, np.bool_))
+        age = np.zeros(trees, np.int64) if previous is None else np.where(previous.warm, previous.age + 1, 0)
+        return Searched(decide(self, tree, root, rules), tree, start.store(), np.ones(trees, np.bool_), age)
 
     def rules(self, *, chance: bool, choices: bool, rollout: bool) -> Rules:
         """Return the rules for a model with random outcomes, or without; and whether its states are choices."""
@@ -288,9 +295,9 @@ class TreeSearch:
             raise InvalidSettingError(
                 f"valid must hold {(trees, edges)} truth values and allow an action in every row, but {valid} was given"
             )
-        generator = np.random.default_rng([seed, 1])
         fraction, concentration = noise
         if fraction > 0 and not self.box:
+            generator = np.random.default_rng([seed, 1])
             drawn = generator.dirichlet(np.full(edges, concentration))
             tree.prior[:, 0] = (1 - fraction) * tree.prior[:, 0] + fraction * drawn
         if not valid.all():
@@ -299,7 +306,7 @@ class TreeSearch:
         gumbel = np.zeros((trees, edges))
         schedule = np.zeros((trees, 1), np.int64)
         if self.selection == "Gumbel":
-            scale = self.settings.gumbel_scale
+            scale, generator = self.settings.gumbel_scale, np.random.default_rng([seed, 2])
             gumbel = np.log(np.maximum(tree.prior[:, 0], 1e-300)) + scale * generator.gumbel(size=edges)
             most = np.minimum(valid.sum(1), self.settings.considered)
             schedule = np.stack([halving_schedule(int(m), self.settings.simulations) for m in most])

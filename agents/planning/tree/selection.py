@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...compiled import compiled
+from ...compiled import compiled_in_place
 from .arrays import GUMBEL, NONE, PUCT, Root, Rules, Tree, clear_edge, uniform
 
 __all__ = ["choose", "follow", "node_value", "spread", "transform_values"]
@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 PUCT_BASE = 19652.0  # visits at which exploration begins to grow (Schrittwieser et al. 2020, appendix B)
 
 
-@compiled
+@compiled_in_place
 def choose(tree: Tree, root: Root, rules: Rules, node: int) -> int:
     """Return the edge that a simulation takes from a node."""
     if rules.box and _may_widen(tree, rules, node):
@@ -31,7 +31,7 @@ def choose(tree: Tree, root: Root, rules: Rules, node: int) -> int:
     return _ucb1(tree, root, rules, node)
 
 
-@compiled
+@compiled_in_place
 def spread(tree: Tree) -> float:
     """Return the difference of the highest and the lowest return of a tree, 1 if there is none.
 
@@ -41,7 +41,7 @@ def spread(tree: Tree) -> float:
     return difference if 0.0 < difference < np.inf else 1.0
 
 
-@compiled
+@compiled_in_place
 def node_value(tree: Tree, node: int) -> float:
     """Return the mean return from a node, its first estimate included."""
     total, visits = tree.nodes[node].raw, 1
@@ -53,7 +53,7 @@ def node_value(tree: Tree, node: int) -> float:
     return total / max(visits, 1)
 
 
-@compiled
+@compiled_in_place
 def edge_value(tree: Tree, rules: Rules, node: int, slot: int, unknown: float) -> float:
     """Return the mean return of an edge; those in flight count as if they would return less (virtual loss).
 
@@ -68,7 +68,7 @@ def edge_value(tree: Tree, rules: Rules, node: int, slot: int, unknown: float) -
     return (visits * mean + pending * feared) / (visits + pending)
 
 
-@compiled
+@compiled_in_place
 def _ucb1(tree: Tree, root: Root, rules: Rules, node: int) -> int:
     """Kocsis and Szepesvari (2006): the highest Q + c sqrt(ln N / n) in units of the returns' spread."""
     best, highest, unit = 0, -np.inf, spread(tree)
@@ -89,7 +89,7 @@ def _ucb1(tree: Tree, root: Root, rules: Rules, node: int) -> int:
     return best
 
 
-@compiled
+@compiled_in_place
 def _puct(tree: Tree, root: Root, rules: Rules, node: int) -> int:
     """Schrittwieser et al. (2020), equation 2 of appendix B; an action that was never taken has the node's value."""
     best, highest, unit = 0, -np.inf, spread(tree)
@@ -108,7 +108,7 @@ def _puct(tree: Tree, root: Root, rules: Rules, node: int) -> int:
     return best
 
 
-@compiled
+@compiled_in_place
 def complete_values(tree: Tree, rules: Rules, node: int, values: Array) -> None:
     """Write the values `[K]` of a node's actions, in units of the spread.
 
@@ -130,7 +130,7 @@ def complete_values(tree: Tree, rules: Rules, node: int, values: Array) -> None:
         values[slot] = edge_value(tree, rules, node, slot, mixed) / unit
 
 
-@compiled
+@compiled_in_place
 def transform_values(tree: Tree, rules: Rules, node: int, scores: Array) -> None:
     """Write sigma(q) `[K]` of Danihelka et al. (2022), equation 8, for values in units of the spread."""
     most = 0
@@ -141,7 +141,7 @@ def transform_values(tree: Tree, rules: Rules, node: int, scores: Array) -> None
         scores[slot] *= (rules.visit_offset + most) * rules.value_scale
 
 
-@compiled
+@compiled_in_place
 def _gumbel(tree: Tree, root: Root, rules: Rules, node: int) -> int:
     """Danihelka et al. (2022), equation 14: follow the improved policy as closely as visit counts can."""
     scores, highest, norm = root.scratch, -np.inf, 0.0
@@ -162,7 +162,7 @@ def _gumbel(tree: Tree, root: Root, rules: Rules, node: int) -> int:
     return best
 
 
-@compiled
+@compiled_in_place
 def _gumbel_at_root(tree: Tree, root: Root, rules: Rules) -> int:
     """Danihelka et al. (2022), algorithm 2: the best of the actions that sequential halving looks at."""
     considered = root.schedule[min(root.started[0], len(root.schedule) - 1)]
@@ -179,7 +179,7 @@ def _gumbel_at_root(tree: Tree, root: Root, rules: Rules) -> int:
     return _least_visited(tree, root)  # simulations in flight may have run ahead of the schedule
 
 
-@compiled
+@compiled_in_place
 def _least_visited(tree: Tree, root: Root) -> int:
     best, fewest = 0, -1
     for slot in range(tree.nodes[0].width):
@@ -189,7 +189,7 @@ def _least_visited(tree: Tree, root: Root) -> int:
     return best
 
 
-@compiled
+@compiled_in_place
 def _may_widen(tree: Tree, rules: Rules, node: int) -> bool:
     """Couetoux et al. (2011): a node that was visited n times may have k n^alpha actions."""
     width, visits = tree.nodes[node].width, tree.nodes[node].visits + tree.nodes[node].pending
@@ -197,7 +197,7 @@ def _may_widen(tree: Tree, rules: Rules, node: int) -> bool:
     return width < tree.edges.shape[1] and (width == 0 or width < allowed)
 
 
-@compiled
+@compiled_in_place
 def _add_action(tree: Tree, rules: Rules, node: int) -> int:
     """Draw an action from a box that is larger by `stretch`, and move it to the edge where it lies outside."""
     slot = tree.nodes[node].width
@@ -210,7 +210,7 @@ def _add_action(tree: Tree, rules: Rules, node: int) -> int:
     return slot
 
 
-@compiled
+@compiled_in_place
 def follow(tree: Tree, rules: Rules, node: int, slot: int) -> int:
     """Return the outcome to which an edge leads, NONE if the model is to draw one.
 

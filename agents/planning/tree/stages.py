@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...compiled import compiled
+from ...compiled import compiled_in_place
 from .arrays import ENDED, EVALUATES, EXPANDS, IDLE, NONE, SELECTS, Flight, Root, Rules, Tree, add_node
 from .selection import choose, follow
 
@@ -19,7 +19,7 @@ __all__ = ["backup", "expand", "select"]
 Array = np.ndarray[Any, Any]
 
 
-@compiled
+@compiled_in_place
 def select(tree: Tree, root: Root, rules: Rules, flight: Flight, simulations: int) -> None:
     """Let simulations of a tree descend until each of them needs the model, or has come to an end.
 
@@ -36,7 +36,7 @@ def select(tree: Tree, root: Root, rules: Rules, flight: Flight, simulations: in
             root.started[0] += 1
 
 
-@compiled
+@compiled_in_place
 def _descend(tree: Tree, root: Root, rules: Rules, flight: Flight, leaf: int) -> bool:
     """Take edges until there is no next node; return False, with nothing changed, if another simulation makes it."""
     depth = flight.depth[leaf]
@@ -63,7 +63,7 @@ def _descend(tree: Tree, root: Root, rules: Rules, flight: Flight, leaf: int) ->
     return True
 
 
-@compiled
+@compiled_in_place
 def _turn_back(tree: Tree, flight: Flight, leaf: int) -> None:
     for depth in range(flight.depth[leaf] + 1):
         node, slot = flight.nodes[leaf, depth], flight.slots[leaf, depth]
@@ -72,7 +72,7 @@ def _turn_back(tree: Tree, flight: Flight, leaf: int) -> None:
     flight.status[leaf] = IDLE
 
 
-@compiled
+@compiled_in_place
 def expand(
     tree: Tree, rules: Rules, flight: Flight, leaf: int, state: Array, reward: float, terminal: bool
 ) -> int:
@@ -100,7 +100,7 @@ def expand(
     return child
 
 
-@compiled
+@compiled_in_place
 def _recurring(tree: Tree, rules: Rules, child: int, state: Array, reward: float, terminal: bool) -> int:
     """Return the outcome of a chain that is the same, or NONE; where nothing is random it is the only one."""
     while child != NONE and rules.chance:
@@ -113,7 +113,7 @@ def _recurring(tree: Tree, rules: Rules, child: int, state: Array, reward: float
     return child
 
 
-@compiled
+@compiled_in_place
 def backup(tree: Tree, rules: Rules, flight: Flight, leaf: int, value: float) -> None:
     """Count the return of a simulation, whose last node is worth `value`, at all nodes and edges of its path."""
     depth, total = flight.depth[leaf], value

@@ -1,0 +1,125 @@
+"""The policy of agents that search trees, as Stable-Baselines3 knows policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor
+
+from mbrl_gym.models import WorldModel
+
+from .planner_policy import STREAMS, ObservingPolicy
+from .base import derived_seed
+from .planning.tree import CompiledModel, Decisions, Searched, Tree, TreeSearch
+
+__all__ = ["TreePolicy", "searched_from_arrays", "searched_to_arrays"]
+
+Array = np.ndarray[Any, Any]
+
+
+class TreePolicy(ObservingPolicy):
+    """A policy that searches a tree for every decision; its recurrent state is what the last search found.
+
+    Args:
+        observation_space: Flat `Box`, `Discrete`, `MultiDiscrete`, or a `Dict` of these.
+        action_space: What the search takes.
+        lr_schedule: Not used; part of Stable-Baselines3's signature.
+        world_model: Predicts the consequences of actions.
+        search: Searches the tree.
+        seed: Seeds the search's random numbers.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        *,
+        world_model: WorldModel | CompiledModel,
+        search: TreeSearch,
+        seed: int,
+    ) -> None:
+        super().__init__(observation_space, action_space)
+        self.world_model, self.search = world_model, search
+        self.seed_planning(seed)
+
+    def seed_planning(self, seed: int) -> None:
+        """Seed the search's random numbers."""
+        self.seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+
+    @torch.no_grad()
+    def plan(self, observation: Tensor, previous: Searched | None = None, deterministic: bool = False) -> Searched:
+        """Search from rows `[N, O]` (or integers `[N]` or `[N, K]`), as `rows` returns them.
+
+        Args:
+            observation: Where to start.
+            previous: What the last search found for the same rows.
+            deterministic: Draw from a fresh generator, which depends on the age of the batch's oldest row only, so that
+                the call neither disturbs training nor depends on earlier ones; otherwise from this policy's own one.
+        """
+        if deterministic:
+            age = 0 if previous is None or not previous.warm.any() else int(previous.age[previous.warm].max()) + 1
+            seed = derived_seed(self.seed, f"stream {age % STREAMS}")
+        else:
+            seed = int(torch.randint(2**31, (1,), generator=self.generator))
+        if isinstance(self.world_model, CompiledModel):
+            return self.search.search(self.world_model, observation.cpu().numpy(), previous, seed=seed)
+        return self.search.search(self.world_model, observation, previous, seed=seed)
+
+    def predict(
+        self,
+        observation: Array | dict[str, Array],
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """Return the actions that new searches choose, and what they found.
+
+        Args:
+            observation: One observation, or a batch of N, as the environment gives them.
+            state: What the last call found, or None.
+            episode_start: `[N]` bool; rows where an episode starts begin anew.
+            deterministic: See `plan`.
+        """
+        self.set_training_mode(False)
+        rows, several = self.rows(observation)
+        previous = state if isinstance(state, Searched) else None
+        if previous is not None and episode_start is not None:
+            previous = previous._replace(warm=previous.warm & ~np.asarray(episode_start, np.bool_))
+        searched = self.plan(rows, previous, deterministic)
+        action = searched.decisions.action
+        return (action if several else action[0]), searched
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        if isinstance(observation, dict):
+            batch: Any = {name: part.cpu().numpy() for name, part in observation.items()}
+        else:
+            batch = observation.cpu().numpy()
+        return torch.as_tensor(self.plan(self.rows(batch)[0], None, deterministic).decisions.action)
+
+
+def searched_to_arrays(searched: Searched) -> dict[str, Any]:
+    """Return what a search found as dicts and lists of arrays, for files."""
+    return {
+        "decisions": dict(searched.decisions._asdict()),
+        "tree": dict(searched.tree._asdict()),
+        "states": list(searched.states),
+        "warm": searched.warm,
+        "age": searched.age,
+    }
+
+
+def searched_from_arrays(arrays: dict[str, Any]) -> Searched:
+    """Return what `searched_to_arrays` stored."""
+    return Searched(
+        Decisions(**arrays["decisions"]),
+        Tree(**arrays["tree"]),
+        tuple(arrays["states"]),
+        arrays["warm"],
+        arrays["age"],
+    )
