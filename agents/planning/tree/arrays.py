@@ -13,7 +13,7 @@ __all__ = ["NONE", "Flight", "Root", "Rules", "Tree", "empty_flight", "empty_tre
 Array = np.ndarray[Any, Any]
 
 NONE = -1  # no node
-IDLE, SELECTS, EXPANDS, EVALUATES, ENDED = range(5)  # what a simulation in flight does next
+IDLE, SELECTS, EXPANDS, EVALUATES, ENDED, COLLIDED = range(6)  # what a simulation in flight does next
 UCB1, PUCT, GUMBEL = range(3)
 
 

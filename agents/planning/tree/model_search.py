@@ -125,7 +125,6 @@ class ModelSearch:
     ) -> None:
         self.model, self.store, self.evaluation, self.rules = model, store, evaluation, rules
         self.actions, self.bounds, self.noise, self.seed = actions, bounds, noise, seed
-        self._calls = 0
         self._round = 0
 
     def run(self, tree: Tree, root: Root, flight: Flight, simulations: int) -> None:
@@ -154,14 +153,15 @@ class ModelSearch:
 
     def _generator(self, purpose: int, turn: int) -> torch.Generator:
         """Return a generator whose numbers do not depend on which other trees there are."""
-        place = (self._round << 20) + (turn << 2) + purpose
+        place = (self._round << 20) + (turn << 1) + purpose
         return torch.Generator().manual_seed((self.seed ^ (place * 0x9E3779B97F4A7C15)) % 2**63)
 
-    def _noise(self, purpose: int, turn: int, leaves_in_flight: int, chosen: Array) -> Noise | None:
+    def _noise(self, generator: torch.Generator, lanes: int, chosen: Array) -> Noise | None:
+        """Draw noise for all lanes, so that those of other trees do not matter, and return that of some."""
         if not self.noise or not any(self.model.noise_sizes):
             return None
-        batch = (self.store.alive.shape[0], leaves_in_flight)
-        whole = draw(self._generator(purpose, turn), batch, self.model.noise_sizes, self.store.alive.device)
+        batch = (self.store.alive.shape[0], lanes)
+        whole = draw(generator, batch, self.model.noise_sizes, self.store.alive.device)
         return Noise(whole.normal[:, chosen], whole.uniform[:, chosen])
 
     def _expand(self, tree: Tree, flight: Flight, turn: int) -> None:
@@ -170,7 +170,7 @@ class ModelSearch:
         depth = flight.depth[trees, flying]
         nodes, slots = flight.nodes[trees, flying, depth], flight.slots[trees, flying, depth]
         rows = trees * self.store.rows + nodes
-        noise = self._noise(0, turn, len(flight.status[0]), flying)
+        noise = self._noise(self._generator(0, turn), flight.status.shape[1], flying)
         prediction = self.model.step(self.store.state(rows), self._actions(tree, trees, nodes, slots), noise)
         alive = self.store.alive[:, torch.as_tensor(rows, device=self.store.alive.device)]
         reward = self._mean(prediction.reward, alive)
@@ -214,7 +214,7 @@ class ModelSearch:
         nodes = flight.nodes[trees, flying, depth]
         rows = trees * self.store.rows + nodes
         if self.evaluation.rollouts:
-            values = self._roll_out(rows, flying, self.rules.horizon - depth, len(flight.status[0]))
+            values = self._roll_out(rows, flying, self.rules.horizon - depth, flight.status.shape[1])
         elif self.evaluation.value is not None:
             values = self._values(rows)
         else:
@@ -246,38 +246,34 @@ class ModelSearch:
         tree.prior[trees, nodes] = logits.double().softmax(-1).cpu().numpy()
 
     def _roll_out(self, rows: Array, flying: Array, steps: Array, leaves_in_flight: int) -> Array:
-        """Return the mean discounted return `[n]` of roll-outs for `steps` [n] steps, and what follows them."""
+        """Return the mean discounted return `[n]` of roll-outs for `steps` `[n]` steps, and what follows them."""
         count = self.evaluation.rollouts
-        rows, steps = np.repeat(rows, count), np.repeat(steps, count)
         lane = np.repeat(flying * count, count) + np.tile(np.arange(count), len(flying))
-        index = torch.as_tensor(rows, device=self.store.alive.device)
-        state, observation = self.store.state(rows), self.store.observation[:, index]
-        alive, left = self.store.alive[:, index], torch.as_tensor(steps, device=index.device)
-        total, weight = torch.zeros(len(rows), dtype=torch.float64, device=index.device), 1.0
-        worth = torch.zeros_like(total)
+        rows, device = np.repeat(rows, count), self.store.alive.device
+        index, left = torch.as_tensor(rows, device=device), torch.as_tensor(np.repeat(steps, count), device=device)
+        state, observation, alive = self.store.state(rows), self.store.observation[:, index], self.store.alive[:, index]
+        total, weight, generator = torch.zeros(len(rows), dtype=torch.float64, device=device), 1.0, self._generator(1, 0)
         for done in range(int(steps.max(initial=0))):
-            action = self._rollout_actions(observation, alive, done, lane, leaves_in_flight * count)
-            prediction = self.model.step(state, action, self._noise(1, done, leaves_in_flight * count, lane))
+            action = self._rollout_action(observation, lane, leaves_in_flight * count, generator)
+            noise = self._noise(generator, leaves_in_flight * count, lane)
+            state, observation, reward, terminated = self.model.step(state, action, noise)
             running = alive & (left > done)
-            gained = torch.where(running, prediction.reward, 0.0).double().mean(0)
-            total += weight * gained
+            total += weight * torch.where(running, reward, 0.0).double().mean(0)
             weight *= self.rules.discount
-            state, observation, alive = prediction.state, prediction.observation, alive & ~prediction.terminated
+            alive = alive & ~terminated
             if self.evaluation.value is not None and bool((ends := left == done + 1).any()):
-                value = torch.as_tensor(self._worth(observation, alive & ends), device=index.device)
-                worth = torch.where(ends, weight * value, worth)
-            if not bool((alive & (left > done + 1)).any()):
+                total += weight * torch.as_tensor(self._worth(observation, alive & ends), device=device)
+            if self.model.terminates and not bool((alive & (left > done + 1)).any()):
                 break
-        mean = (total + worth).view(-1, count).mean(1)
+        mean = total.view(-1, count).mean(1)
         if not bool(torch.isfinite(mean).all()):
             raise PlanningError(f"{type(self.model).__name__} predicts returns that are not finite")
         return mean.cpu().numpy()
 
-    def _rollout_actions(self, observation: Tensor, alive: Tensor, done: int, lane: Array, lanes: int) -> Tensor:
+    def _rollout_action(self, observation: Tensor, lane: Array, lanes: int, generator: torch.Generator) -> Tensor:
         device = observation.device
         if self.evaluation.policy is not None:
             return torch.as_tensor(self.evaluation.policy(observation[0]), device=device)
-        generator = self._generator(2, done)
         if self.actions is not None:
             return self.actions[torch.randint(len(self.actions), (lanes,), generator=generator)[lane].to(device)]
         assert self.bounds is not None

@@ -89,7 +89,7 @@ class SearchSettings:
 
     simulations: int = 64
     discount: float = 0.99
-    horizon: int = 50
+    horizon: int = 25
     exploration: float | None = None
     rollout: str | PolicyFn | None = None
     rollouts: int = 1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...compiled import compiled_in_place
-from .arrays import ENDED, EVALUATES, EXPANDS, IDLE, NONE, SELECTS, Flight, Root, Rules, Tree, add_node
+from .arrays import COLLIDED, ENDED, EVALUATES, EXPANDS, IDLE, NONE, SELECTS, Flight, Root, Rules, Tree, add_node
 from .selection import choose, follow
 
 __all__ = ["backup", "expand", "select"]
@@ -23,44 +23,45 @@ Array = np.ndarray[Any, Any]
 def select(tree: Tree, root: Root, rules: Rules, flight: Flight, simulations: int) -> None:
     """Let simulations of a tree descend until each of them needs the model, or has come to an end.
 
-    As many start as are idle, up to `simulations` in all. Where nothing is random a simulation does not start while
-    another one is about to make the node at which it would arrive.
+    As many start as are idle, up to `simulations` in all. Where nothing is random, one that arrives where another one
+    is about to make a node turns back; until all have started it counts as in flight, so that the next ones go
+    elsewhere.
     """
     for leaf in range(len(flight.status)):
         if flight.status[leaf] == SELECTS:
             _descend(tree, root, rules, flight, leaf)
         elif flight.status[leaf] == IDLE and root.started[0] < simulations:
             flight.depth[leaf], flight.nodes[leaf, 0] = 0, 0
-            if not _descend(tree, root, rules, flight, leaf):
-                return
-            root.started[0] += 1
+            _descend(tree, root, rules, flight, leaf)
+            if flight.status[leaf] != COLLIDED:
+                root.started[0] += 1
+    for leaf in range(len(flight.status)):
+        if flight.status[leaf] == COLLIDED:
+            _turn_back(tree, flight, leaf)
 
 
 @compiled_in_place
-def _descend(tree: Tree, root: Root, rules: Rules, flight: Flight, leaf: int) -> bool:
-    """Take edges until there is no next node; return False, with nothing changed, if another simulation makes it."""
+def _descend(tree: Tree, root: Root, rules: Rules, flight: Flight, leaf: int) -> None:
+    """Take edges until there is no next node."""
     depth = flight.depth[leaf]
     node = flight.nodes[leaf, depth]
     while not tree.nodes[node].terminal and depth < rules.horizon:
         if depth > 0 and np.isnan(tree.nodes[node].raw):
             flight.depth[leaf], flight.status[leaf] = depth, EVALUATES
-            return True
+            return
         slot = choose(tree, root, rules, node)
         flight.slots[leaf, depth] = slot
         tree.nodes[node].pending += 1
         tree.edges[node, slot].pending += 1
         child = follow(tree, rules, node, slot)
         if child == NONE:
-            flight.depth[leaf], flight.status[leaf] = depth, EXPANDS
-            if not rules.chance and tree.edges[node, slot].pending > 1:
-                _turn_back(tree, flight, leaf)
-                return False
-            return True
+            collided = not rules.chance and tree.edges[node, slot].pending > 1
+            flight.depth[leaf], flight.status[leaf] = depth, COLLIDED if collided else EXPANDS
+            return
         depth += 1
         node = child
         flight.nodes[leaf, depth] = node
     flight.depth[leaf], flight.status[leaf] = depth, ENDED
-    return True
 
 
 @compiled_in_place
