@@ -14,7 +14,7 @@ from mbrl_gym.models import WorldModel
 
 from .planner_policy import STREAMS, ObservingPolicy
 from .base import derived_seed
-from .planning.tree import CompiledModel, Decisions, Searched, Tree, TreeSearch
+from .planning.tree import CompiledModel, Decisions, Searched, Tree, TreeSearch, table_model
 
 __all__ = ["TreePolicy", "searched_from_arrays", "searched_to_arrays"]
 
@@ -45,6 +45,7 @@ class TreePolicy(ObservingPolicy):
     ) -> None:
         super().__init__(observation_space, action_space)
         self.world_model, self.search = world_model, search
+        self._compiled: CompiledModel | None = None
         self.seed_planning(seed)
 
     def seed_planning(self, seed: int) -> None:
@@ -67,9 +68,20 @@ class TreePolicy(ObservingPolicy):
             seed = derived_seed(self.seed, f"stream {age % STREAMS}")
         else:
             seed = int(torch.randint(2**31, (1,), generator=self.generator))
-        if isinstance(self.world_model, CompiledModel):
-            return self.search.search(self.world_model, observation.cpu().numpy(), previous, seed=seed)
-        return self.search.search(self.world_model, observation, previous, seed=seed)
+        model = self.compiled_model or self.world_model
+        given = observation.cpu().numpy() if isinstance(model, CompiledModel) else observation
+        return self.search.search(model, given, previous, seed=seed)
+
+    @property
+    def compiled_model(self) -> CompiledModel | None:
+        """The world model as numba runs it, where all of its outcomes are in a table and nothing else is wanted."""
+        if self._compiled is None and not isinstance(self.world_model, CompiledModel):
+            table = getattr(self.world_model, "outcome_table", None)
+            wanted = self.search.settings
+            if table is not None and not any(map(callable, (wanted.value, wanted.prior, wanted.rollout))):
+                start = int(getattr(self.observation_space, "start", 0))
+                self._compiled = table_model(self.search.action_space, *table, start=start)
+        return self._compiled
 
     def predict(
         self,

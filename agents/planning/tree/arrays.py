@@ -126,7 +126,7 @@ def empty_tree(trees: int, rows: int, actions: int, state_size: int, box: int, s
         np.zeros((trees, rows), NODE),
         np.zeros((trees, rows, actions), EDGE),
         np.empty((trees, rows, actions)),
-        np.empty((trees, rows, actions, box) if box else (trees, 1, 1, 1)),
+        np.zeros((trees, rows, actions, box) if box else (trees, 1, 1, 1)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numba
@@ -109,11 +110,12 @@ def _nothing(parameters: Array, state: Array, prior: Array, random: Array) -> fl
     return 0.0
 
 
+@lru_cache(maxsize=64)
 def _compile(signature: Any, name: str, function: Callable[..., Any]) -> Any:
     source = getattr(function, "py_func", function)
     try:
         return numba.cfunc(signature)(source)
-    except numba.core.errors.NumbaError as error:
+    except (numba.core.errors.NumbaError, TypeError) as error:
         raise InvalidSettingError(f"{name} cannot be compiled: {error}") from error
 
 

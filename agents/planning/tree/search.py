@@ -276,7 +276,7 @@ class TreeSearch:
     ) -> Array:
         """Copy subtrees of the last search; return whose `[N]`."""
         kept = np.zeros(len(states), np.bool_)
-        if previous is None or not self.reuses or previous.tree.states.shape[2] != states.shape[1]:
+        if previous is None or not self.reuses or not start.keeps_states or previous.tree.states.shape[2] != states.shape[1]:
             return kept
         most = max(1, rules.capacity - self.settings.simulations)
         order = np.empty(most, np.int64)
@@ -324,7 +324,7 @@ class _Compiled:
             raise InvalidSettingError(
                 f"a compiled model judges its states itself (evaluate): leave out {', '.join(wrong)}"
             )
-        self.model, self.evaluates = model, model.evaluates
+        self.model, self.evaluates, self.keeps_states = model, model.evaluates, True
         self.chance, self.choices = model.stochastic, model.state_size == 1
 
     def states(self, observation: Any) -> Array:
@@ -358,6 +358,7 @@ class _Modelled:
     def __init__(self, search: TreeSearch, model: WorldModel, seed: int) -> None:
         given = search.settings
         self.owner, self.model, self.seed = search, model, seed
+        self.keeps_states = getattr(model, "keeps_states", True)
         self.evaluates = given.value is not None
         self.choices = model.encode_observation.chooses
         self.noise = self.choices if given.noise is None else given.noise
@@ -371,6 +372,8 @@ class _Modelled:
     def prepare(self, tree: Tree, rules: Rules, observation: Any, leaves: int) -> None:
         observation = torch.as_tensor(observation)
         device = observation.device
+        if not self.choices:
+            observation = observation.to(self.model.encode_observation.dtype)
         state = self.model.start(observation, self.particles)
         store = Store(state, observation.expand(self.particles, *observation.shape), rules.capacity + leaves)
         given = self.owner.settings
