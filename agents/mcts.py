@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise
@@ -17,9 +18,10 @@ from mbrl_gym.models import WorldModel
 from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn
 
 from .base import derived_seed
+from .expert_iteration import PolicyValueNet, SearchTargets, learning_state, restore_learning, train_network
 from .exploration import Exploration
 from .learned_model import WorldModelAgent, check_choice
-from .planning.evaluation import ValueFn
+from .planning.evaluation import ValueFn, check
 from .planning.tree import SELECTIONS, CompiledModel, Searched, TreeSearch
 from .tree_policy import TreePolicy, searched_from_arrays, searched_to_arrays
 from .values import value_function
@@ -44,6 +46,11 @@ class MCTS(WorldModelAgent):
     bounded Box (by progressive widening). `predict` carries the tree as its recurrent state: where the model has
     foreseen the observation exactly, the next search goes on from its subtree.
 
+    With `learn_policy` the agent learns a prior and a value from its own searches (expert iteration; Anthony et al. 2017,
+    and for a single player AlphaZero, Silver et al. 2017): a network is trained on the visits and values of the
+    decisions that were made while learning, and the next searches are led by it. Decisions are then drawn from the
+    visits' distribution, under Dirichlet noise in the root's prior; `predict(..., deterministic=True)` takes the best.
+
     Args:
         policy: How simulations select actions: "UCT", "PUCT" or "Gumbel", or a `TreeSearch`.
         env: Environment, its id, or a `VecEnv`.
@@ -57,6 +64,8 @@ class MCTS(WorldModelAgent):
         termination: As for `MPC`.
         value: Return to expect from a leaf on, in place of a roll-out: a function of tensors, observation `[n, O]` ->
             `[n]`, or an algorithm of Stable-Baselines3 with a critic; its discount should be `gamma`.
+        learn_policy: Whether to learn prior and value, for PUCT and Gumbel over Discrete and MultiDiscrete actions.
+        policy_learning_rate: Step size of the network's training, by Adam.
         learning_starts: Random steps before the first fit.
         train_freq: Steps of each environment between fits.
         buffer_size: Transitions that are remembered.
@@ -89,6 +98,8 @@ class MCTS(WorldModelAgent):
         reward: str | RewardFn = "learned",
         termination: str | TerminationFn = "learned",
         value: ValueFn | BaseAlgorithm | None = None,
+        learn_policy: bool = False,
+        policy_learning_rate: float = 1e-3,
         learning_starts: int = 100,
         train_freq: int = 50,
         buffer_size: int = 100_000,
@@ -115,6 +126,8 @@ class MCTS(WorldModelAgent):
             "reward": reward,
             "termination": termination,
             "value": value,
+            "learn_policy": learn_policy,
+            "policy_learning_rate": policy_learning_rate,
             "learning_starts": learning_starts,
             "train_freq": train_freq,
             "buffer_size": buffer_size,
@@ -160,13 +173,31 @@ class MCTS(WorldModelAgent):
 
     def _setup_model(self) -> None:
         self._exploration = Exploration(self.action_space, self.arguments["exploration"])
-        given = self.arguments["model"]
+        given, search = self.arguments["model"], self._make_search()
         self.policy_kwargs = {
             "world_model": given if isinstance(given, CompiledModel) else self._make_model(),
-            "search": self._make_search(),
+            "search": search,
+            "network": self._make_network(search),
             "seed": derived_seed(self.seed, "planning"),
         }
         super()._setup_model()
+        if self.policy.network is not None:
+            rate, parameters = self.arguments["policy_learning_rate"], self.policy.network.parameters()
+            self._optimizer = torch.optim.Adam(parameters, lr=rate)
+            self._targets = SearchTargets(self.buffer_size)
+
+    def _make_network(self, search: TreeSearch) -> PolicyValueNet | None:
+        if not self.arguments["learn_policy"]:
+            return None
+        wrong = search.selection == "UCT" or search.choices is None
+        if wrong or any(given is not None for given in (search.settings.value, search.settings.prior)):
+            raise InvalidSettingError(
+                "learn_policy=True learns the prior and the value of PUCT or Gumbel over Discrete or MultiDiscrete "
+                f"actions: give neither yourself. Given: {search.selection} over {self.action_space}"
+            )
+        check(0 < self.arguments["policy_learning_rate"] < float("inf"), "policy_learning_rate",
+              self.arguments["policy_learning_rate"], "greater than 0")
+        return PolicyValueNet(self.observation_space, search.edges, derived_seed(self.seed, "network"))
 
     def _make_search(self) -> TreeSearch:
         given, settings = self.arguments["policy"], dict(self.arguments["search_kwargs"] or {})
@@ -213,8 +244,13 @@ class MCTS(WorldModelAgent):
             self._searched,  # type: ignore[arg-type]
             self._last_episode_starts,
         )
-        self._searched = searched  # type: ignore[assignment]
+        assert isinstance(searched, Searched)
+        self._searched = searched
         self.decision_times_ms.append(1000 * (time.perf_counter() - begin))
+        if self.policy.network is not None:
+            rows = self.policy.rows(self._last_obs)[0].cpu().numpy()
+            visits, values = searched.decisions.visits, np.nan_to_num(searched.decisions.values)
+            self._targets.add(rows, searched.decisions.policy, (visits * values).sum(1) / visits.sum(1))
         return action
 
     def dump_logs(self) -> None:
@@ -226,9 +262,17 @@ class MCTS(WorldModelAgent):
         super().dump_logs()
 
     def train(self, gradient_steps: int = 1, batch_size: int = 0) -> None:
-        """Fit the model to all transitions (the arguments are Stable-Baselines3's and play no role)."""
+        """Fit the model to all transitions, and the network to the searches, a step for each of the environments'.
+
+        The arguments are Stable-Baselines3's and play no role.
+        """
         if isinstance(self.world_model, WorldModel):
             self._n_updates += self.fit_model(self.recorded()).gradient_steps
+        if self.policy.network is not None and len(self._targets):
+            steps = self.arguments["train_freq"] * self.n_envs
+            loss = train_network(self.policy.network, self._optimizer, self._targets, steps, self.policy.generator)
+            self._n_updates += steps
+            self.logger.record("train/policy_loss", loss)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         result = super()._setup_learn(*args, **kwargs)
@@ -250,6 +294,7 @@ class MCTS(WorldModelAgent):
             "model_generator": None if generator is None else generator.get_state(),
             "searched": None if self._searched is None else searched_to_arrays(self._searched),
             "noise": self._exploration.state,
+            "learning": None if self.policy.network is None else learning_state(self._optimizer, self._targets),
         }
 
     def _restore_extra_resume(self, state: dict[str, Any]) -> None:
@@ -259,3 +304,5 @@ class MCTS(WorldModelAgent):
             generator.set_state(state["model_generator"])
         self._searched = None if state["searched"] is None else searched_from_arrays(state["searched"])
         self._exploration.state = state["noise"]
+        if self.policy.network is not None:
+            restore_learning(self._optimizer, self._targets, state["learning"])

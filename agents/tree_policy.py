@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,17 @@ from torch import Tensor
 
 from mbrl_gym.models import WorldModel
 
-from .planner_policy import STREAMS, ObservingPolicy
 from .base import derived_seed
+from .expert_iteration import PolicyValueNet
+from .planner_policy import STREAMS, ObservingPolicy
 from .planning.tree import CompiledModel, Decisions, Searched, Tree, TreeSearch, table_model
 
 __all__ = ["TreePolicy", "searched_from_arrays", "searched_to_arrays"]
 
 Array = np.ndarray[Any, Any]
+
+NOISE = 0.25  # fraction of Dirichlet noise in the root's prior while learning (Silver et al. 2017)
+CONCENTRATION = 10.0  # of that noise, over the number of actions
 
 
 class TreePolicy(ObservingPolicy):
@@ -31,6 +36,7 @@ class TreePolicy(ObservingPolicy):
         world_model: Predicts the consequences of actions.
         search: Searches the tree.
         seed: Seeds the search's random numbers.
+        network: Learns the search's prior and value.
     """
 
     def __init__(
@@ -42,9 +48,13 @@ class TreePolicy(ObservingPolicy):
         world_model: WorldModel | CompiledModel,
         search: TreeSearch,
         seed: int,
+        network: PolicyValueNet | None = None,
     ) -> None:
         super().__init__(observation_space, action_space)
-        self.world_model, self.search = world_model, search
+        self.world_model, self.search, self.network = world_model, search, network
+        if network is not None:
+            settings = replace(search.settings, value=network.value, prior=network.prior)
+            self.search = TreeSearch.with_settings(search, settings)
         self._compiled: CompiledModel | None = None
         self.seed_planning(seed)
 
@@ -70,7 +80,20 @@ class TreePolicy(ObservingPolicy):
             seed = int(torch.randint(2**31, (1,), generator=self.generator))
         model = self.compiled_model or self.world_model
         given = observation.cpu().numpy() if isinstance(model, CompiledModel) else observation
-        return self.search.search(model, given, previous, seed=seed)
+        if self.network is None or deterministic:
+            return self.search.search(model, given, previous, seed=seed)
+        noise = (NOISE, CONCENTRATION / self.search.edges)
+        found = self.search.search(model, given, previous, seed=seed, root_noise=noise)
+        return self._drawn(found)
+
+    def _drawn(self, found: Searched) -> Searched:
+        """Return what was found with actions drawn from the improved policies."""
+        policy, choices = torch.as_tensor(found.decisions.policy), self.search.choices
+        assert choices is not None
+        slot = torch.multinomial(policy, 1, generator=self.generator)[:, 0].numpy()
+        rows = np.arange(len(slot))
+        action, value = choices[slot].astype(self.action_space.dtype), found.decisions.values[rows, slot]
+        return found._replace(decisions=found.decisions._replace(slot=slot, action=action, value=value))
 
     @property
     def compiled_model(self) -> CompiledModel | None:

@@ -133,10 +133,10 @@ def test_tic_tac_toe_from_two_moves_leads_to_a_won_game():
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, kind):
     count = kind[1]
     settings = {**QUICK, "reward": "exact", "exploration": 0.3, "learning_starts": 30 * count, "seed": 3}
-    whole = MCTS("UCT", environment(kind), **settings).learn(70 * count)
-    half = MCTS("UCT", environment(kind), **settings).learn(45 * count)
+    whole = MCTS("UCT", environment(kind), **settings).learn(80 * count)
+    half = MCTS("UCT", environment(kind), **settings).learn(40 * count)
     half.save(tmp_path / "half.zip", include=["replay_buffer"])
-    resumed = MCTS.load(tmp_path / "half.zip", environment(kind)).learn(25 * count, reset_num_timesteps=False)
+    resumed = MCTS.load(tmp_path / "half.zip", environment(kind)).learn(40 * count, reset_num_timesteps=False)
     mine, other = (transitions(agent.replay_buffer, agent.policy) for agent in (whole, resumed))
     for one, same in zip(mine, other, strict=True):
         assert_array_equal(one, same)
@@ -188,3 +188,37 @@ def test_wrong_arguments_are_refused():
         MCTS(TreeSearch(spaces.Discrete(3)), "CartPole-v1")
     with pytest.raises(InvalidSettingError, match="has its settings"):
         MCTS(TreeSearch(spaces.Discrete(2)), "CartPole-v1", search_kwargs={"horizon": 3})
+
+
+def test_expert_iteration_learns_priors_and_values_and_is_resumed(tmp_path):
+    """Seven simulations are too few to see the goal; learned values lead there from afar, and last in files."""
+    settings = {
+        "model": frozen_lake(),
+        "simulations": 30,
+        "gamma": 0.9,
+        "learn_policy": True,
+        "learning_starts": 0,
+        "train_freq": 25,
+        "policy_learning_rate": 3e-3,
+        "seed": 0,
+    }
+    make = lambda: make_vec_env("FrozenLake-v1", 4, env_kwargs=FROZEN)  # noqa: E731
+    agent = MCTS("PUCT", make(), **settings).learn(600)
+    network = agent.policy.network
+    near, far = network.value(torch.tensor([14, 0])).tolist()
+    assert near > 0.8
+    assert near > far > 0.2  # 0.9^5 = 0.59 at best
+    assert network.prior(torch.tensor([14])).argmax() == 2
+    env = Monitor(gym.make("FrozenLake-v1", **FROZEN))
+    blind = MCTS("PUCT", env, **{**settings, "simulations": 7})
+    observation = np.arange(3)
+    agent.save(tmp_path / "agent", include=["replay_buffer"])
+    loaded = MCTS.load(tmp_path / "agent", make(), model=frozen_lake())
+    assert_array_equal(*(each.predict(observation, deterministic=True)[0] for each in (agent, loaded)))
+    assert len(loaded._targets) == len(agent._targets) == 600
+    few = MCTS("PUCT", env, **{**settings, "simulations": 7})
+    few.policy.load_state_dict(agent.policy.state_dict())
+    assert evaluate_policy(few, env, 1)[0] == 1.0
+    assert evaluate_policy(blind, env, 1)[0] == 0.0
+    with pytest.raises(InvalidSettingError, match="learn_policy=True learns"):
+        MCTS("UCT", "CartPole-v1", learn_policy=True)

@@ -182,6 +182,11 @@ class TreeSearch:
                 f"TreeSearch takes at most {MOST_ACTIONS} actions, but {action_space} has {len(self.choices)}"
             )
 
+    @classmethod
+    def with_settings(cls, other: TreeSearch, settings: SearchSettings) -> TreeSearch:
+        """Return a search like another one with other settings."""
+        return cls(other.action_space, other.selection, **{each.name: getattr(settings, each.name) for each in fields(settings)})
+
     @property
     def reuses(self) -> bool:
         """Whether decisions go on from the last one's subtree."""
