@@ -160,7 +160,7 @@ def test_a_run_on_choices_is_resumed_with_its_tree(tmp_path):
 def test_evaluation_disturbs_neither_training_nor_itself():
     runs = []
     for watch in (False, True):
-        callback = EvalCallback(Monitor(gym.make("CartPole-v1")), eval_freq=10, n_eval_episodes=1, verbose=0)
+        callback = EvalCallback(Monitor(gym.make("CartPole-v1")), eval_freq=40, n_eval_episodes=1, verbose=0)
         agent = MCTS("UCT", "CartPole-v1", seed=5, **QUICK)
         agent.learn(45, callback=callback if watch else None)
         runs.append(agent.replay_buffer.actions[:45].copy())
@@ -199,6 +199,7 @@ def test_expert_iteration_learns_priors_and_values_and_is_resumed(tmp_path):
         "learn_policy": True,
         "learning_starts": 0,
         "train_freq": 25,
+        "buffer_size": 400,
         "policy_learning_rate": 3e-3,
         "seed": 0,
     }
@@ -215,7 +216,7 @@ def test_expert_iteration_learns_priors_and_values_and_is_resumed(tmp_path):
     agent.save(tmp_path / "agent", include=["replay_buffer"])
     loaded = MCTS.load(tmp_path / "agent", make(), model=frozen_lake())
     assert_array_equal(*(each.predict(observation, deterministic=True)[0] for each in (agent, loaded)))
-    assert len(loaded._targets) == len(agent._targets) == 600
+    assert len(loaded._targets) == len(agent._targets) == 400
     few = MCTS("PUCT", env, **{**settings, "simulations": 7})
     few.policy.load_state_dict(agent.policy.state_dict())
     assert evaluate_policy(few, env, 1)[0] == 1.0
