@@ -46,8 +46,8 @@ class MCTS(WorldModelAgent):
     bounded Box (by progressive widening). `predict` carries the tree as its recurrent state: where the model has
     foreseen the observation exactly, the next search goes on from its subtree.
 
-    With `learn_policy` the agent learns a prior and a value from its own searches (expert iteration; Anthony et al. 2017,
-    and for a single player AlphaZero, Silver et al. 2017): a network is trained on the visits and values of the
+    With `learn_policy` the agent learns a prior and a value from its own searches (expert iteration, Anthony et al.
+    2017; for a single player AlphaZero, Silver et al. 2017): a network is trained on the visits and values of the
     decisions that were made while learning, and the next searches are led by it. Decisions are then drawn from the
     visits' distribution, under Dirichlet noise in the root's prior; `predict(..., deterministic=True)` takes the best.
 
@@ -195,8 +195,12 @@ class MCTS(WorldModelAgent):
                 "learn_policy=True learns the prior and the value of PUCT or Gumbel over Discrete or MultiDiscrete "
                 f"actions: give neither yourself. Given: {search.selection} over {self.action_space}"
             )
-        check(0 < self.arguments["policy_learning_rate"] < float("inf"), "policy_learning_rate",
-              self.arguments["policy_learning_rate"], "greater than 0")
+        check(
+            0 < self.arguments["policy_learning_rate"] < float("inf"),
+            "policy_learning_rate",
+            self.arguments["policy_learning_rate"],
+            "greater than 0",
+        )
         return PolicyValueNet(self.observation_space, search.edges, derived_seed(self.seed, "network"))
 
     def _make_search(self) -> TreeSearch:
@@ -205,7 +209,9 @@ class MCTS(WorldModelAgent):
         value = value_function(self.arguments["value"], self.observation_space)
         if isinstance(given, TreeSearch):
             if settings or value is not None:
-                raise InvalidSettingError("a TreeSearch has its settings: give it search_kwargs and value, not the agent")
+                raise InvalidSettingError(
+                    "a TreeSearch has its settings: give it search_kwargs and value, not the agent"
+                )
             if given.action_space != self.action_space:
                 raise InvalidSettingError(
                     f"the search was made for actions {given.action_space}, but the environment's are "
@@ -240,7 +246,7 @@ class MCTS(WorldModelAgent):
         assert self._last_obs is not None
         begin = time.perf_counter()
         action, searched = self.policy.predict(
-            self._last_obs,  # type: ignore[arg-type]
+            self._last_obs,
             self._searched,  # type: ignore[arg-type]
             self._last_episode_starts,
         )

@@ -211,7 +211,11 @@ class MPC(WorldModelAgent):
 
     def _make_planner(self) -> Planner:
         planner, settings = self.arguments["policy"], dict(self.arguments["planner_kwargs"] or {})
-        own = {"cost": self._cost(), "value": value_function(self.arguments["value"], self.observation_space), "time_budget_ms": self.arguments["time_budget_ms"]}
+        own = {
+            "cost": self._cost(),
+            "value": value_function(self.arguments["value"], self.observation_space),
+            "time_budget_ms": self.arguments["time_budget_ms"],
+        }
         own = {name: given for name, given in own.items() if given is not None}
         if self.arguments["cost_limit"]:
             own["cost_limit"] = self.arguments["cost_limit"]

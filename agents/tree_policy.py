@@ -99,11 +99,11 @@ class TreePolicy(ObservingPolicy):
     def compiled_model(self) -> CompiledModel | None:
         """The world model as numba runs it, where all of its outcomes are in a table and nothing else is wanted."""
         if self._compiled is None and not isinstance(self.world_model, CompiledModel):
-            table = getattr(self.world_model, "outcome_table", None)
-            wanted = self.search.settings
-            if table is not None and not any(map(callable, (wanted.value, wanted.prior, wanted.rollout))):
+            table, wanted = getattr(self.world_model, "outcome_table", None), self.search.settings
+            functions = any(map(callable, (wanted.value, wanted.prior, wanted.rollout)))
+            if table is not None and not functions and isinstance(self.action_space, spaces.Discrete):
                 start = int(getattr(self.observation_space, "start", 0))
-                self._compiled = table_model(self.search.action_space, *table, start=start)
+                self._compiled = table_model(self.action_space, *table, start=start)
         return self._compiled
 
     def predict(
@@ -128,7 +128,7 @@ class TreePolicy(ObservingPolicy):
             previous = previous._replace(warm=previous.warm & ~np.asarray(episode_start, np.bool_))
         searched = self.plan(rows, previous, deterministic)
         action = searched.decisions.action
-        return (action if several else action[0]), searched
+        return (action if several else action[0]), searched  # type: ignore[return-value]  # nested tuples of arrays
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         if isinstance(observation, dict):

@@ -32,9 +32,7 @@ def step(params, key, action, state):
 @functools.partial(jax.jit, static_argnums=2)
 def search(key, state, simulations):
     """Return the actions that searches from states [B, 8] choose."""
-    root = mctx.RootFnOutput(
-        prior_logits=jnp.zeros((len(state), 4)), value=-(state**2).sum(1), embedding=state
-    )
+    root = mctx.RootFnOutput(prior_logits=jnp.zeros((len(state), 4)), value=-(state**2).sum(1), embedding=state)
     policy = mctx.muzero_policy((), key, root, step, simulations, dirichlet_fraction=0.0, temperature=0.0)
     return policy.action
 

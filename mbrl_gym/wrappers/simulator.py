@@ -10,7 +10,13 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import wrappers
-from gymnasium.envs.classic_control import AcrobotEnv, CartPoleEnv, Continuous_MountainCarEnv, MountainCarEnv, PendulumEnv
+from gymnasium.envs.classic_control import (
+    AcrobotEnv,
+    CartPoleEnv,
+    Continuous_MountainCarEnv,
+    MountainCarEnv,
+    PendulumEnv,
+)
 from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker
 from torch import Tensor
 
@@ -184,7 +190,7 @@ class SimulatorModel(WorldModel):
 
     def _rows(self, observations: Sequence[Any]) -> Array:
         space = self.observation_space
-        batch = gym.vector.utils.create_empty_array(space, len(observations))
+        batch: Any = gym.vector.utils.create_empty_array(space, len(observations))
         return to_rows(space, gym.vector.utils.concatenate(space, observations, batch))
 
     def _find(self, observation: Any) -> Array:
@@ -222,7 +228,7 @@ class SimulatorModel(WorldModel):
             if not same:
                 raise InvalidSettingError(
                     f"{self.env} does not replay: from the same state, the same action led to {first[1:]} and to "
-                    f"{second[1:]}. If it is random say stochastic=True; if it keeps a state that neither copy.deepcopy "
+                    f"{second[1:]}. If it is random say stochastic=True; if it has a state that neither copy.deepcopy "
                     "nor set_state catches it cannot be a SimulatorModel"
                 )
             if first[3]:
@@ -250,7 +256,7 @@ class _Numbers:
         layer = env
         while isinstance(layer, gym.Wrapper):
             if isinstance(layer, wrappers.TimeLimit):
-                layer._elapsed_steps = 0
+                layer._elapsed_steps = 0  # type: ignore[assignment]
             layer = layer.env
         self._write(layer, state)
         return env
@@ -286,7 +292,9 @@ def _states_of(env: Env) -> _Numbers | _Copies:
             return _Copies()
         layer = layer.env
     if isinstance(layer, CartPoleEnv | MountainCarEnv | Continuous_MountainCarEnv):
-        return _Numbers(lambda inner: inner.state, _write_state, lambda observation: np.asarray(observation, np.float64))
+        return _Numbers(
+            lambda inner: inner.state, _write_state, lambda observation: np.asarray(observation, np.float64)
+        )
     if isinstance(layer, AcrobotEnv):
         return _Numbers(lambda inner: inner.state, _write_state, _acrobot_state)
     if isinstance(layer, PendulumEnv):

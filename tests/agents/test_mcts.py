@@ -118,7 +118,13 @@ def test_tic_tac_toe_from_two_moves_leads_to_a_won_game():
     """After x(0,1) o(2,2), x(0,2) threatens a row and guards the column: what brute force says is best is taken."""
     env = TrackState(TicTacToe())
     agent = MCTS(
-        "UCT", env, model=SimulatorModel(env, stochastic=True), simulations=2500, gamma=1.0, search_kwargs={"horizon": 9}, seed=0
+        "UCT",
+        env,
+        model=SimulatorModel(env, stochastic=True),
+        simulations=2500,
+        gamma=1.0,
+        search_kwargs={"horizon": 9},
+        seed=0,
     )
     env.reset(seed=0)
     start = board({(0, 1): X, (2, 2): O})

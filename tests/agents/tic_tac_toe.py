@@ -1,6 +1,6 @@
 """Tic-tac-toe against an opponent who plays at random, as an environment; and what brute force says of it."""
 
-from functools import lru_cache
+from functools import cache
 
 import gymnasium as gym
 import numpy as np
@@ -54,12 +54,12 @@ class TicTacToe(gym.Env):
         return np.array([_move(tuple(cells), place, discount) if not cells[place] else np.nan for place in range(9)])
 
 
-@lru_cache(maxsize=None)
+@cache
 def _best(cells, discount):
     return max(_move(cells, place, discount) for place in range(9) if not cells[place])
 
 
-@lru_cache(maxsize=None)
+@cache
 def _move(cells, place, discount):
     after = (*cells[:place], X, *cells[place + 1 :])
     if wins(after, X):

@@ -67,11 +67,16 @@ def test_visits_of_two_arms_are_those_of_ucb1_by_hand():
             arm = int(np.argmax([t / n + b for t, n, b in zip(total, visits, bonus, strict=True)]))
         visits[arm] += 1
         total[arm] += [1.0, 0.0][arm]
-        found = search(arms([1, 0]), simulations=simulation + 1).search(arms([1, 0]), [0]) if simulation in (
-            1,
-            4,
-            19,
-        ) else None
+        found = (
+            search(arms([1, 0]), simulations=simulation + 1).search(arms([1, 0]), [0])
+            if simulation
+            in (
+                1,
+                4,
+                19,
+            )
+            else None
+        )
         if found is not None:
             assert_array_equal(found.decisions.visits, [visits])
     assert visits == [17, 3]
@@ -159,8 +164,10 @@ def test_values_of_random_mdps_are_those_of_value_iteration(seed):
     root, slot = found.tree.one(0), int(found.decisions.slot[0])
     children = outcomes(root, 0, slot)
     counts = np.array(
-        [sum(root.nodes[child]["count"] for child in children if root.states[child, 0] == state)
-         for state in problem.following[0, slot]]
+        [
+            sum(root.nodes[child]["count"] for child in children if root.states[child, 0] == state)
+            for state in problem.following[0, slot]
+        ]
     )
     assert_allclose(counts / counts.sum(), problem.probability[0, slot], atol=5 / math.sqrt(counts.sum()))
 
@@ -224,9 +231,9 @@ def test_several_leaves_in_flight_decide_the_same():
         problem = TreeProblem(4, 3, seed)
         values = problem.values()
         one, many = (
-            TreeSearch(
-                spaces.Discrete(3), simulations=256, leaves=leaves, discount=1.0, horizon=4
-            ).search(problem.model, [0], seed=seed).decisions.slot[0]
+            TreeSearch(spaces.Discrete(3), simulations=256, leaves=leaves, discount=1.0, horizon=4)
+            .search(problem.model, [0], seed=seed)
+            .decisions.slot[0]
             for leaves in (1, 8)
         )
         same.append(one == many or values[one] == values[many])

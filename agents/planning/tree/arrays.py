@@ -8,7 +8,19 @@ import numpy as np
 
 from ...compiled import compiled_in_place
 
-__all__ = ["NONE", "Flight", "Root", "Rules", "Tree", "empty_flight", "empty_tree", "flight_of", "root_of", "tree_of", "uniform"]
+__all__ = [
+    "NONE",
+    "Flight",
+    "Root",
+    "Rules",
+    "Tree",
+    "empty_flight",
+    "empty_tree",
+    "flight_of",
+    "root_of",
+    "tree_of",
+    "uniform",
+]
 
 Array = np.ndarray[Any, Any]
 

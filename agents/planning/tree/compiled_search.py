@@ -8,7 +8,21 @@ import numba
 import numpy as np
 
 from ...compiled import compiled_in_place
-from .arrays import EVALUATES, EXPANDS, IDLE, SELECTS, Flight, Root, Rules, Tree, copy, flight_of, root_of, tree_of, uniform
+from .arrays import (
+    EVALUATES,
+    EXPANDS,
+    IDLE,
+    SELECTS,
+    Flight,
+    Root,
+    Rules,
+    Tree,
+    copy,
+    flight_of,
+    root_of,
+    tree_of,
+    uniform,
+)
 from .stages import backup, expand, select
 
 __all__ = ["Machine", "evaluate_roots", "run"]

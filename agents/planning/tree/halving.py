@@ -25,7 +25,8 @@ def halving_schedule(considered: int, simulations: int) -> np.ndarray[Any, Any]:
     if considered <= 1:
         return np.arange(simulations)
     rounds = math.ceil(math.log2(considered))
-    left, visits, schedule = considered, [0] * considered, []
+    left, visits = considered, [0] * considered
+    schedule: list[int] = []
     while len(schedule) < simulations:
         for _ in range(max(1, simulations // (rounds * left))):
             schedule += visits[:left]

@@ -14,7 +14,21 @@ from mbrl_gym.models.base import WorldModel, draw
 from mbrl_gym.noise import Noise
 
 from ...compiled import compiled_in_place
-from .arrays import ENDED, EVALUATES, EXPANDS, IDLE, NONE, SELECTS, Flight, Root, Rules, Tree, flight_of, root_of, tree_of
+from .arrays import (
+    ENDED,
+    EVALUATES,
+    EXPANDS,
+    IDLE,
+    NONE,
+    SELECTS,
+    Flight,
+    Root,
+    Rules,
+    Tree,
+    flight_of,
+    root_of,
+    tree_of,
+)
 from .stages import backup, expand, select
 
 __all__ = ["Evaluation", "ModelSearch", "Store"]
@@ -252,7 +266,11 @@ class ModelSearch:
         rows, device = np.repeat(rows, count), self.store.alive.device
         index, left = torch.as_tensor(rows, device=device), torch.as_tensor(np.repeat(steps, count), device=device)
         state, observation, alive = self.store.state(rows), self.store.observation[:, index], self.store.alive[:, index]
-        total, weight, generator = torch.zeros(len(rows), dtype=torch.float64, device=device), 1.0, self._generator(1, 0)
+        total, weight, generator = (
+            torch.zeros(len(rows), dtype=torch.float64, device=device),
+            1.0,
+            self._generator(1, 0),
+        )
         for done in range(int(steps.max(initial=0))):
             action = self._rollout_action(observation, lane, leaves_in_flight * count, generator)
             noise = self._noise(generator, leaves_in_flight * count, lane)

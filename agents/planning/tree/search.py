@@ -185,7 +185,11 @@ class TreeSearch:
     @classmethod
     def with_settings(cls, other: TreeSearch, settings: SearchSettings) -> TreeSearch:
         """Return a search like another one with other settings."""
-        return cls(other.action_space, other.selection, **{each.name: getattr(settings, each.name) for each in fields(settings)})
+        return cls(
+            other.action_space,
+            other.selection,
+            **{each.name: getattr(settings, each.name) for each in fields(settings)},
+        )
 
     @property
     def reuses(self) -> bool:
@@ -228,9 +232,7 @@ class TreeSearch:
         trees = len(states)
         leaves = self.settings.leaves or (1 if compiled else 8)
         rules = self.rules(chance=start.chance, choices=start.choices, rollout=self._rolls_out(start.evaluates))
-        tree = empty_tree(
-            trees, rules.capacity + leaves, self.edges, states.shape[1], self._box_size, _mixed(seed)
-        )
+        tree = empty_tree(trees, rules.capacity + leaves, self.edges, states.shape[1], self._box_size, _mixed(seed))
         if self.box:
             assert isinstance(self.action_space, spaces.Box)
             tree.bounds[:] = np.stack([self.action_space.low, self.action_space.high]).astype(np.float64)
@@ -251,20 +253,22 @@ class TreeSearch:
         outcome = given.outcome_widening or ((math.inf, 1.0) if choices else (1.0, 0.25))
         explore = EXPLORATION[self.selection] if given.exploration is None else given.exploration
         return Rules(
-            SELECTIONS[self.selection],
-            float(explore),
-            float(given.discount),
-            int(given.horizon),
-            int(given.max_nodes or 2 * given.simulations),
-            float(given.virtual_loss),
-            self.box,
-            *(float(number) for number in given.widening),
-            float(given.stretch),
-            chance,
-            *(float(number) for number in outcome),
-            float(given.value_scale),
-            float(given.visit_offset),
-            rollout,
+            kind=SELECTIONS[self.selection],
+            exploration=float(explore),
+            discount=float(given.discount),
+            horizon=int(given.horizon),
+            capacity=int(given.max_nodes or 2 * given.simulations),
+            virtual_loss=float(given.virtual_loss),
+            box=self.box,
+            widening=float(given.widening[0]),
+            widening_exponent=float(given.widening[1]),
+            stretch=float(given.stretch),
+            chance=chance,
+            outcome_widening=float(outcome[0]),
+            outcome_exponent=float(outcome[1]),
+            value_scale=float(given.value_scale),
+            visit_offset=float(given.visit_offset),
+            rollout=rollout,
         )
 
     @property
@@ -276,16 +280,19 @@ class TreeSearch:
         given = self.settings.rollout
         return not judged if given is None else given != "none"
 
-    def _take_over(
-        self, tree: Tree, rules: Rules, states: Array, previous: Searched | None, start: Any
-    ) -> Array:
+    def _take_over(self, tree: Tree, rules: Rules, states: Array, previous: Searched | None, start: Any) -> Array:
         """Copy subtrees of the last search; return whose `[N]`."""
         kept = np.zeros(len(states), np.bool_)
-        if previous is None or not self.reuses or not start.keeps_states or previous.tree.states.shape[2] != states.shape[1]:
+        if (
+            previous is None
+            or not self.reuses
+            or not start.keeps_states
+            or previous.tree.states.shape[2] != states.shape[1]
+        ):
             return kept
         most = max(1, rules.capacity - self.settings.simulations)
         order = np.empty(most, np.int64)
-        for t in np.flatnonzero(previous.warm):
+        for t in np.flatnonzero(previous.warm).tolist():
             node = find_outcome(previous.tree.one(t), previous.decisions.slot[t], states[t], SAME)
             if node != NONE:
                 copied = copy_subtree(previous.tree.one(t), tree.one(t), node, most, order)
@@ -348,7 +355,9 @@ class _Compiled:
     def _machine(self, tree: Tree) -> Machine:
         model, box = self.model, tree.actions.shape[3]
         states = np.empty((2, model.state_size))
-        return Machine(model.step, model.evaluate, model.parameters, np.empty(box), states, np.empty(tree.prior.shape[2]))
+        return Machine(
+            model.step, model.evaluate, model.parameters, np.empty(box), states, np.empty(tree.prior.shape[2])
+        )
 
     def take_over(self, t: int, states: tuple[Array, ...], order: Array) -> None:
         pass

@@ -74,9 +74,7 @@ def _turn_back(tree: Tree, flight: Flight, leaf: int) -> None:
 
 
 @compiled_in_place
-def expand(
-    tree: Tree, rules: Rules, flight: Flight, leaf: int, state: Array, reward: float, terminal: bool
-) -> int:
+def expand(tree: Tree, rules: Rules, flight: Flight, leaf: int, state: Array, reward: float, terminal: bool) -> int:
     """Add what the model returned as an outcome of the edge that a simulation took last; return its node.
 
     A simulation goes on through an outcome that was drawn before.
