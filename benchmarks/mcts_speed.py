@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from mbrl_gym.agents import CompiledModel, TreeSearch
+from mbrl_gym.agents import CompiledModel, TreeSearch, table_model
 
 PEER = Path(__file__).parent / "peers" / "mctx_search.py"
 ACTIONS = spaces.Discrete(4)
@@ -110,23 +110,44 @@ def growth(python: Path, *, sizes: list[int], turns: int) -> Figures:
 
 
 def agreement(*, problems: int, simulations: int, leaves: list[int]) -> Figures:
-    """Return in which share of random problems several leaves in flight choose the same action as one at a time.
+    """Return how several leaves in flight decide, beside one at a time.
 
-    Problems are random tables of 200 states and 4 actions with 3 outcomes each, or a single one.
+    Problems are random tables of 200 states and 4 actions with one outcome each, or three.
+
+    Returns:
+        For 1 and 3 outcomes, by the number of leaves: the share of problems with the action of one leaf at a time, and
+        the mean regret by value iteration. The row "1, other seed" is one leaf at a time with other random numbers.
     """
-    from mbrl_gym.agents import table_model
-
-    shares: Figures = {}
+    rows = {"1, other seed": (1, 1000), **{str(count): (count, 0) for count in leaves}}
+    figures: Figures = {}
     for outcomes in (1, 3):
-        found: dict[int, list[int]] = {count: [] for count in (1, *leaves)}
+        first, found, lost = [], {name: [] for name in rows}, {name: [] for name in rows}  # type: ignore[var-annotated]
         for seed in range(problems):
-            rng = np.random.default_rng(seed)
-            shape = (200, 4, outcomes)
-            probability = rng.dirichlet(np.ones(outcomes), (200, 4))
-            reward, ends = rng.normal(size=shape) + rng.normal(size=(200, 4, 1)), rng.random(shape) < 0.05
-            model = table_model(ACTIONS, probability, rng.integers(0, 200, shape), reward, ends)
-            for count in found:
-                search = TreeSearch(ACTIONS, simulations=simulations, leaves=count, horizon=10, discount=0.9)
-                found[count].append(int(search.search(model, [0], seed=seed).decisions.slot[0]))
-        shares[f"{outcomes}"] = {str(n): float(np.mean(np.equal(found[n], found[1]))) for n in leaves}
-    return shares
+            model, q = random_problem(outcomes, seed)
+            first.append(_action(model, simulations, 1, seed))
+            for name, (count, shift) in rows.items():
+                action = _action(model, simulations, count, seed + shift)
+                found[name].append(action)
+                lost[name].append(q.max() - q[action])
+        figures[str(outcomes)] = {
+            name: [float(np.mean(np.equal(found[name], first))), float(np.mean(lost[name]))] for name in rows
+        }
+    return figures
+
+
+def random_problem(outcomes: int, seed: int) -> tuple[CompiledModel, Any]:
+    """Return a random table, and the values `[4]` of the first state's actions over 10 steps, discounted by 0.9."""
+    rng = np.random.default_rng(seed)
+    shape = (200, 4, outcomes)
+    probability, following = rng.dirichlet(np.ones(outcomes), (200, 4)), rng.integers(0, 200, shape)
+    reward, ends = rng.normal(size=shape) + rng.normal(size=(200, 4, 1)), rng.random(shape) < 0.05
+    value = np.zeros(200)
+    for _ in range(10):
+        q = (probability * (reward + 0.9 * ~ends * value[following])).sum(-1)
+        value = q.max(1)
+    return table_model(ACTIONS, probability, following, reward, ends), q[0]
+
+
+def _action(model: CompiledModel, simulations: int, leaves: int, seed: int) -> int:
+    search = TreeSearch(ACTIONS, simulations=simulations, leaves=leaves, horizon=10, discount=0.9)
+    return int(search.search(model, [0], seed=seed).decisions.slot[0])
