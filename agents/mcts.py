@@ -16,19 +16,21 @@ from stable_baselines3.common.type_aliases import GymEnv
 from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.models import WorldModel
 from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn
+from mbrl_gym.wrappers import Decision
 
 from .base import derived_seed
 from .expert_iteration import PolicyValueNet, SearchTargets, learning_state, restore_learning, train_network
 from .exploration import Exploration
 from .learned_model import WorldModelAgent, check_choice
 from .planning.evaluation import ValueFn, check
-from .planning.tree import SELECTIONS, CompiledModel, Searched, TreeSearch
+from .planning.tree import SELECTIONS, CompiledModel, Searched, TreeSearch, principal_variation
 from .tree_policy import TreePolicy, searched_from_arrays, searched_to_arrays
 from .values import value_function
 
 __all__ = ["MCTS"]
 
 DECISIONS = 1000  # the latest ones, whose times are kept
+SHOWN = 5  # plans of a picture
 
 Array = np.ndarray[Any, Any]
 
@@ -170,6 +172,36 @@ class MCTS(WorldModelAgent):
     def search(self) -> TreeSearch:
         """The search."""
         return self.policy.search
+
+    def decide(self, observation: Any, state: Any = None, episode_start: Any = None) -> Decision:
+        """Decide as `predict(..., deterministic=True)` does, and tell what the search expects.
+
+        `plans` are the observations (means over particles) along the paths of most visits that begin with the best
+        actions of the root, best first; shorter ones end in NaN. `particles` are those of the first.
+
+        Args:
+            observation: One observation, as the environment gives it.
+            state: What the last decision's search found.
+            episode_start: `[1]` bool.
+
+        Raises:
+            InvalidSettingError: The model is compiled: its states are no observations.
+        """
+        if self.policy.compiled_model is not None or isinstance(self.world_model, CompiledModel):
+            raise InvalidSettingError("decide tells observations, which trees over compiled models do not hold")
+        action, searched = self.policy.predict(observation, state, episode_start, deterministic=True)
+        assert isinstance(searched, Searched)
+        tree = searched.tree.one(0)
+        ranked = np.argsort(-searched.decisions.visits[0], kind="stable")[:SHOWN]
+        first = searched.decisions.slot[0]
+        slots = [first, *(slot for slot in ranked if slot != first and searched.decisions.visits[0, slot])]
+        paths = [principal_variation(tree, int(slot)) for slot in slots]
+        plans = np.full((len(paths), max(map(len, paths)), tree.states.shape[1]), np.nan)
+        for plan, path in zip(plans, paths, strict=True):
+            plan[: len(path)] = tree.states[path]
+        observed = searched.states[1][0]  # [R, P, O]
+        particles = observed[paths[0]].swapaxes(0, 1) if observed.shape[1] > 1 else None
+        return Decision(action, searched, plans, particles)
 
     def _setup_model(self) -> None:
         self._exploration = Exploration(self.action_space, self.arguments["exploration"])

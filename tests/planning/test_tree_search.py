@@ -318,8 +318,11 @@ def test_box_actions_widen_with_visits():
 def test_the_principal_variation_walks_to_the_goal():
     finder = TreeSearch(steps().action_space, simulations=400, horizon=6)
     found = finder.search(steps(), torch.tensor([[2.0]]))
-    path = principal_variation(found.tree.one(0))
-    assert [slot for _, slot in path[:2]] == [0, 0]
+    tree = found.tree.one(0)
+    path = principal_variation(tree)
+    assert_array_equal(tree.states[path], [[1.0], [0.0]])
+    assert_array_equal(tree.nodes["terminal"][path], [False, True])
+    assert_array_equal(tree.states[principal_variation(tree, 2)][0], [3.0])
     assert 6 < found.decisions.value[0] < -1 + 0.99 * 9
 
 

@@ -67,17 +67,25 @@ def write_root_scores(trees: Tree, rules: Rules, scores: Array) -> None:
         transform_values(tree_of(trees, t), rules, 0, scores[t])
 
 
-def principal_variation(tree: Tree) -> list[tuple[int, int]]:
-    """Return the nodes and the edges of the path of most visits in one tree, from the root on."""
-    path, node = [], 0
-    while node != NONE:
+def principal_variation(tree: Tree, slot: int | None = None) -> list[int]:
+    """Return the nodes of the path of most visits in one tree, below the root.
+
+    Args:
+        tree: The tree.
+        slot: The root's edge with which it begins; by default that of most visits.
+    """
+    path: list[int] = []
+    node = 0
+    while True:
         edges = tree.edges[node, : tree.nodes[node]["width"]]
-        if not edges["visits"].any():
-            break
-        slot = int(edges["visits"].argmax())
-        path.append((node, slot))
+        if path or slot is None:
+            if not edges["visits"].any():
+                return path
+            slot = int(edges["visits"].argmax())
         node = max(outcomes(tree, node, slot), key=lambda child: tree.nodes[child]["count"], default=NONE)
-    return path
+        if node == NONE:
+            return path
+        path.append(node)
 
 
 def outcomes(tree: Tree, node: int, slot: int) -> list[int]:
