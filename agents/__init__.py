@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
     from .planning.tree import CompiledModel, TreeSearch, table_model
     from .prioritized_sweeping import PrioritizedSweeping
+    from .tree_plots import plot_tree
     from .values import value_of
     from .vec_env import as_sb3_vec_env
 
@@ -50,6 +51,7 @@ __all__ = [
     "TreeSearch",
     "as_sb3_vec_env",
     "measure_exploitation",
+    "plot_tree",
     "random_transitions",
     "table_model",
     "value_of",
@@ -68,6 +70,7 @@ _MODULES = {
     "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
     "planning.tree": ("CompiledModel", "TreeSearch", "table_model"),
     "prioritized_sweeping": ("PrioritizedSweeping",),
+    "tree_plots": ("plot_tree",),
     "values": ("value_of",),
     "vec_env": ("as_sb3_vec_env",),
 }

@@ -77,8 +77,8 @@ def render_speed(store: Store) -> list[str]:
     lines = [
         "## Speed",
         "",
-        "A model of 8 numbers and 4 actions, compiled by numba here and by XLA there; PUCT, values in place of roll-outs, "
-        "one leaf in flight.",
+        "A model of 8 numbers and 4 actions, compiled by numba here and by XLA there; PUCT, values in place of",
+        "roll-outs, one leaf in flight.",
         "",
         "| trees | simulations | simulations a second | mctx | ratio (quartiles) |",
         "|---|---|---|---|---|",
@@ -111,9 +111,9 @@ def render_leaves(store: Store) -> list[str]:
     lines = [
         "## Leaves in flight",
         "",
-        f"Share of {problems} random problems (200 states, 4 actions, roll-outs of up to 10 steps, 2,048 simulations) in "
-        "which the action is that of one leaf at a time, and its mean regret by value iteration, in the reward's standard "
-        "deviations. The first row is one leaf at a time with other random numbers: roll-outs alone make as much difference.",
+        f"Share of {problems} random problems (200 states, 4 actions, roll-outs of up to 10 steps, 2,048 simulations)",
+        "in which the action is that of one leaf at a time, and its mean regret by value iteration, where rewards have a",
+        "standard deviation of 1.4. The first row is one leaf at a time with other random numbers: what roll-outs alone do.",
         "",
         "| leaves in flight | same action, one outcome | regret | same action, three outcomes | regret |",
         "|---|---|---|---|---|",
@@ -138,8 +138,8 @@ def render_tasks(store: Store) -> list[str]:
     lines = [
         "## Tasks",
         "",
-        f"Value iteration's policy crosses `FrozenLake-v1` within its 100 steps in {lake_reference():.3f} of all episodes.",
-        "Times are those of a decision for one state, in processor time.",
+        f"Value iteration's policy crosses `FrozenLake-v1` within its 100 steps in {lake_reference():.3f} of all "
+        "episodes. Times are those of a decision for one state, in processor time.",
         "",
         "| task | model | settings | episodes | mean return (least, most) | what it is worth | ms a decision (99%) |",
         "|---|---|---|---|---|---|---|",
@@ -148,8 +148,8 @@ def render_tasks(store: Store) -> list[str]:
         task = TASKS[name.removeprefix("task ")]
         low, high = figures["range"]
         lines.append(
-            f"| `{task.env_id}` | {task.model} | {task.words} | {figures['episodes']} | {figures['mean']:.2f} ({low:.1f}, "
-            f"{high:.1f}) | {figures['worth']} | {figures['median_ms']:.1f} ({figures['p99_ms']:.1f}) |"
+            f"| `{task.env_id}` | {task.model} | {task.words} | {figures['episodes']} | {figures['mean']:.2f} "
+            f"({low:.1f}, {high:.1f}) | {figures['worth']} | {figures['median_ms']:.1f} ({figures['p99_ms']:.1f}) |"
         )
     return lines
 

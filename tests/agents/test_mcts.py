@@ -8,7 +8,7 @@ import pytest
 import torch
 from agent_toys import FROZEN, Counter, Offset, environment, frozen_lake
 from gymnasium import spaces
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -18,10 +18,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tic_tac_toe import O, TicTacToe, X, board
 
 import mbrl_gym
-from mbrl_gym.agents import MCTS, TreeSearch
+from mbrl_gym.agents import MCTS, TreeSearch, plot_tree
+from mbrl_gym.agents.planning.tree import root_table
 from mbrl_gym.agents.replay import transitions
 from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
-from mbrl_gym.wrappers import SimulatorModel, TrackState
+from mbrl_gym.wrappers import ShowPlans, SimulatorModel, TrackState
 
 QUICK = {
     "simulations": 12,
@@ -229,3 +230,46 @@ def test_expert_iteration_learns_priors_and_values_and_is_resumed(tmp_path):
     assert evaluate_policy(blind, env, 1)[0] == 0.0
     with pytest.raises(InvalidSettingError, match="learn_policy=True learns"):
         MCTS("UCT", "CartPole-v1", learn_policy=True)
+
+
+def test_decisions_tell_what_the_search_expects():
+    agent = MCTS("UCT", "mbrl/Arm-v0", model="exact", simulations=60, search_kwargs={"horizon": 5}, seed=0)
+    env = gym.make("mbrl/Arm-v0", render_mode="rgb_array")
+    observation, _ = env.reset(seed=2)
+    decision = agent.decide(observation)
+    action, _ = agent.predict(observation, deterministic=True)
+    assert_array_equal(decision.action, action)
+    following, *_ = env.step(action)
+    assert_allclose(decision.plans[0, 0], following, atol=1e-5)  # the exact model's next observation
+    assert decision.particles is None
+    shown = ShowPlans(env, agent)
+    shown.reset(seed=2)
+    plain = env.render()
+    assert (shown.render() != plain).any()
+    ensemble = MCTS("UCT", "mbrl/Arm-v0", seed=0, **QUICK).learn(40)
+    decision = ensemble.decide(observation)
+    assert decision.particles.shape[0] == ensemble.world_model.particle_unit
+    assert_allclose(decision.particles[:, 0].mean(0), decision.plans[0, 0], atol=1e-5)
+    lake = MCTS("UCT", "FrozenLake-v1", model=SimulatorModel(gym.make("FrozenLake-v1")))
+    with pytest.raises(InvalidSettingError, match="compiled models do not hold"):
+        lake.decide(0)
+
+
+def test_a_tree_is_drawn_and_tabulated():
+    agent = MCTS("UCT", "FrozenLake-v1", model=frozen_lake(), simulations=80, seed=0)
+    _, searched = agent.predict(14, deterministic=True)
+    for nodes in (1, 12):
+        figure = plot_tree(searched, nodes=nodes, title="Lake")
+        dots = figure.axes[0].collections[1]
+        assert len(dots.get_offsets()) == nodes
+    assert dots.get_array()[0] == pytest.approx(
+        np.nansum(searched.decisions.visits * np.nan_to_num(searched.decisions.values)) / 80
+    )
+    texts = {text.get_text() for text in figure.axes[0].texts}
+    assert {"80", "0", "1", "2", "3"} <= texts
+    lines = root_table(searched.decisions).splitlines()
+    assert lines[0].split() == ["action", "visits", "value", "prior"]
+    assert lines[1].split()[0] == "2"
+    assert sum(int(line.split()[1]) for line in lines[1:]) == 80
+    with pytest.raises(InvalidSettingError, match="nodes must be at least 1"):
+        plot_tree(searched, nodes=0)
