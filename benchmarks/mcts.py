@@ -34,7 +34,7 @@ def main() -> None:
     """Measure, print and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, separated by commas")
-    parser.add_argument("--tasks", default=",".join(TASKS), help="tasks, separated by commas")
+    parser.add_argument("--tasks", default=";".join(TASKS), help="tasks, separated by semicolons")
     parser.add_argument("--out", type=Path, default=Path("runs/mcts"), help="folder that keeps the figures")
     parser.add_argument("--report", type=Path, default=Path("docs/results/mcts.md"))
     parser.add_argument("--mctx-python", type=Path, default=None, help="interpreter of mctx's environment")
@@ -126,7 +126,7 @@ def render_leaves(store: Store) -> list[str]:
 
 def measure_tasks(store: Store, given: argparse.Namespace) -> None:
     """Episodes of the tasks."""
-    for name in given.tasks.split(","):
+    for name in given.tasks.split(";"):
         store.once(f"task {name}", lambda name=name, **_: episodes(name), name=name, settings=repr(TASKS[name]))
 
 
