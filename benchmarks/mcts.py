@@ -127,7 +127,7 @@ def render_leaves(store: Store) -> list[str]:
 def measure_tasks(store: Store, given: argparse.Namespace) -> None:
     """Episodes of the tasks."""
     for name in given.tasks.split(";"):
-        store.once(f"task {name}", lambda name=name, **_: episodes(name), name=name, settings=repr(TASKS[name]))
+        store.once(f"task {name}", episodes, task=name)
 
 
 def render_tasks(store: Store) -> list[str]:

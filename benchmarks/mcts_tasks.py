@@ -183,21 +183,21 @@ TASKS = {
 """What is measured, with the settings that did best."""
 
 
-def episodes(name: str, seed: int = 0) -> Figures:
+def episodes(task: str, seed: int = 0) -> Figures:
     """Learn if there is anything to learn, and return the figures of evaluation episodes with fixed starts."""
-    task = TASKS[name]
-    model = SimulatorModel(gym.make(task.env_id)) if task.model == "simulator" else task.model
-    agent = MCTS(task.selection, gym.make(task.env_id), model=model, seed=seed, **task.arguments)
-    if task.steps:
-        agent.learn(task.steps)
+    given = TASKS[task]
+    model = SimulatorModel(gym.make(given.env_id)) if given.model == "simulator" else given.model
+    agent = MCTS(given.selection, gym.make(given.env_id), model=model, seed=seed, **given.arguments)
+    if given.steps:
+        agent.learn(given.steps)
         if not agent.world_model.fitted:
             agent.train()
-    if task.value is not None:
+    if given.value is not None:
         model = agent.world_model
-        settings = {"model": model, "value": task.value(model), **task.arguments}
-        agent = MCTS(task.selection, gym.make(task.env_id), seed=seed, **settings)
-    env, returns, starts, times = gym.make(task.env_id), [], [], []
-    for episode in range(task.episodes):
+        settings = {"model": model, "value": given.value(model), **given.arguments}
+        agent = MCTS(given.selection, gym.make(given.env_id), seed=seed, **settings)
+    env, returns, starts, times = gym.make(given.env_id), [], [], []
+    for episode in range(given.episodes):
         observation, _ = env.reset(seed=10_000 + episode)
         starts.append(observation if np.ndim(observation) else int(observation))
         state, total, done, start = None, 0.0, False, np.ones(1, np.bool_)
@@ -212,7 +212,7 @@ def episodes(name: str, seed: int = 0) -> Figures:
         "episodes": len(returns),
         "mean": float(np.mean(returns)),
         "range": [min(returns), max(returns)],
-        "worth": task.worth(returns, starts),
+        "worth": given.worth(returns, starts),
         "median_ms": float(np.median(times)),
         "p99_ms": float(np.percentile(times, 99)),
     }

@@ -3,7 +3,8 @@
 from .arrays import Tree, uniform
 from .compiled_model import CompiledModel, table_model
 from .results import Decisions, principal_variation, root_table
-from .search import SELECTIONS, Searched, SearchSettings, TreeSearch
+from .search import Searched, TreeSearch
+from .settings import SELECTIONS, SearchSettings
 
 __all__ = [
     "SELECTIONS",
