@@ -286,7 +286,7 @@ def test_reuse_equals_no_reuse_in_expectation():
     means = []
     for reuse in (True, False):
         values = []
-        for seed in range(60):
+        for seed in range(30):
             finder = TreeSearch(
                 spaces.Discrete(3), simulations=2000, max_nodes=4000, discount=0.8, horizon=4, reuse=reuse
             )
