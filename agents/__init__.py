@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
     from .imagined_ppo import ImaginedPPO
     from .mbpo import MBPO, DynaDQN, DynaTD3
+    from .mcts import MCTS
     from .mpc import MPC, PETS
     from .planning import CEM, ICEM, MPPI, PLANNERS, Exhaustive, Gradient, Plan, Planner, RandomShooting
+    from .planning.tree import CompiledModel, TreeSearch, table_model
     from .prioritized_sweeping import PrioritizedSweeping
+    from .tree_plots import plot_tree
     from .values import value_of
     from .vec_env import as_sb3_vec_env
 
@@ -25,12 +28,14 @@ __all__ = [
     "CEM",
     "ICEM",
     "MBPO",
+    "MCTS",
     "MPC",
     "MPPI",
     "PETS",
     "PLANNERS",
     "BanditPolicy",
     "BanditRun",
+    "CompiledModel",
     "DynaAgent",
     "DynaDQN",
     "DynaQ",
@@ -47,10 +52,13 @@ __all__ = [
     "PrioritizedSweeping",
     "RandomShooting",
     "ResumableCheckpointCallback",
+    "TreeSearch",
     "as_sb3_vec_env",
     "measure_exploitation",
+    "plot_tree",
     "random_transitions",
     "run_bandit",
+    "table_model",
     "value_of",
 ]
 
@@ -63,9 +71,12 @@ _MODULES = {
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
     "imagined_ppo": ("ImaginedPPO",),
     "mbpo": ("MBPO", "DynaDQN", "DynaTD3"),
+    "mcts": ("MCTS",),
     "mpc": ("MPC", "PETS"),
     "planning": ("CEM", "ICEM", "MPPI", "PLANNERS", "Exhaustive", "Gradient", "Plan", "Planner", "RandomShooting"),
+    "planning.tree": ("CompiledModel", "TreeSearch", "table_model"),
     "prioritized_sweeping": ("PrioritizedSweeping",),
+    "tree_plots": ("plot_tree",),
     "values": ("value_of",),
     "vec_env": ("as_sb3_vec_env",),
 }

@@ -25,6 +25,7 @@ from .learned_model import WorldModelAgent, check_choice
 from .planner_policy import PlannerPolicy
 from .planning import PLANNERS, Plan, Planner
 from .planning.evaluation import CostFn, ValueFn, imagine
+from .values import value_function
 
 DECISIONS = 1000  # the latest ones, whose times are kept
 
@@ -221,7 +222,11 @@ class MPC(WorldModelAgent):
 
     def _make_planner(self) -> Planner:
         planner, settings = self.arguments["policy"], dict(self.arguments["planner_kwargs"] or {})
-        own = {"cost": self._cost(), "value": self._value(), "time_budget_ms": self.arguments["time_budget_ms"]}
+        own = {
+            "cost": self._cost(),
+            "value": value_function(self.arguments["value"], self.observation_space),
+            "time_budget_ms": self.arguments["time_budget_ms"],
+        }
         own = {name: given for name, given in own.items() if given is not None}
         if self.arguments["cost_limit"]:
             own["cost_limit"] = self.arguments["cost_limit"]
@@ -257,19 +262,6 @@ class MPC(WorldModelAgent):
                 f"{type(task).__name__} has none: give a function of next observations"
             )
         return task.cost
-
-    def _value(self) -> ValueFn | None:
-        given = self.arguments["value"]
-        if not isinstance(given, BaseAlgorithm):
-            return given
-        if given.observation_space.shape != self.observation_space.shape:
-            raise InvalidSettingError(
-                f"value was learned for observations {given.observation_space}, but the environment's are "
-                f"{self.observation_space}"
-            )
-        from .values import value_of
-
-        return value_of(given)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

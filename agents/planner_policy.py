@@ -19,14 +19,46 @@ from .base import derived_seed
 from .planning import Plan, Planner
 from .planning.base import next_age
 
-__all__ = ["PlannerPolicy"]
+__all__ = ["STREAMS", "ObservingPolicy", "PlannerPolicy"]
 
 Array = np.ndarray[Any, Any]
 
 STREAMS = 16  # seeds that deterministic decisions take turns with
 
 
-class PlannerPolicy(BasePolicy):
+class ObservingPolicy(BasePolicy):
+    """A policy that turns observations into the rows of a world model."""
+
+    def rows(self, observation: Any) -> tuple[Tensor, bool]:
+        """Return one observation or a batch as the model's rows `[N, ...]`, and whether it is a batch."""
+        space = self.observation_space
+        if not isinstance(space, spaces.Dict):
+            batch = np.asarray(observation)
+            several = is_vectorized_observation(batch, space)
+            rows = to_rows(space, batch.reshape(-1, *(space.shape or ())))
+        else:
+            parts = {name: np.asarray(observation[name]) for (name,), _ in leaves(space)}
+            several = is_vectorized_observation(parts, space)  # type: ignore[arg-type]
+            batches = {name: part.reshape(-1, *(space[name].shape or ())) for name, part in parts.items()}
+            rows = to_rows(space, batches)
+        return torch.as_tensor(rows, device=self.device), several
+
+    def scale_action(self, action: Array) -> Array:
+        """Scale Box actions to [-1, 1]; components that cannot vary become -1."""
+        low, high = self._bounds()
+        return 2.0 * ((action - low) / np.where(high > low, high - low, 1.0)) - 1.0
+
+    def unscale_action(self, scaled_action: Array) -> Array:
+        """Scale from [-1, 1] to the action space's bounds."""
+        low, high = self._bounds()
+        return np.clip(low + (0.5 * (scaled_action + 1.0) * (high - low)), low, high)
+
+    def _bounds(self) -> tuple[Array, Array]:
+        assert isinstance(self.action_space, spaces.Box)
+        return self.action_space.low, self.action_space.high
+
+
+class PlannerPolicy(ObservingPolicy):
     """A policy that plans with a world model; its recurrent state is the last `Plan`.
 
     Args:
@@ -56,20 +88,6 @@ class PlannerPolicy(BasePolicy):
         """Seed the planner's random numbers."""
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
-
-    def rows(self, observation: Any) -> tuple[Tensor, bool]:
-        """Return one observation or a batch as the model's rows `[N, ...]`, and whether it is a batch."""
-        space = self.observation_space
-        if not isinstance(space, spaces.Dict):
-            batch = np.asarray(observation)
-            several = is_vectorized_observation(batch, space)
-            rows = to_rows(space, batch.reshape(-1, *(space.shape or ())))
-        else:
-            parts = {name: np.asarray(observation[name]) for (name,), _ in leaves(space)}
-            several = is_vectorized_observation(parts, space)  # type: ignore[arg-type]
-            batches = {name: part.reshape(-1, *(space[name].shape or ())) for name, part in parts.items()}
-            rows = to_rows(space, batches)
-        return torch.as_tensor(rows, device=self.device), several
 
     def plan(self, observation: Tensor, previous: Plan | None = None, deterministic: bool = False) -> Plan:
         """Plan for rows `[N, O]` (or integers `[N]` or `[N, K]`), as `rows` returns them.
@@ -116,20 +134,6 @@ class PlannerPolicy(BasePolicy):
         arrays = Plan(*(part.cpu().numpy() for part in plan))
         action = arrays.actions[:, 0].astype(self.action_space.dtype)
         return (action if several else action[0]), arrays
-
-    def scale_action(self, action: Array) -> Array:
-        """Scale Box actions to [-1, 1]; components that cannot vary become -1."""
-        low, high = self._bounds()
-        return 2.0 * ((action - low) / np.where(high > low, high - low, 1.0)) - 1.0
-
-    def unscale_action(self, scaled_action: Array) -> Array:
-        """Scale from [-1, 1] to the action space's bounds."""
-        low, high = self._bounds()
-        return np.clip(low + (0.5 * (scaled_action + 1.0) * (high - low)), low, high)
-
-    def _bounds(self) -> tuple[Array, Array]:
-        assert isinstance(self.action_space, spaces.Box)
-        return self.action_space.low, self.action_space.high
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         if isinstance(observation, dict):

@@ -15,7 +15,7 @@ from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
 
 from .planning.evaluation import ValueFn
 
-__all__ = ["value_of"]
+__all__ = ["value_function", "value_of"]
 
 
 def value_of(algorithm: BaseAlgorithm) -> ValueFn:
@@ -62,6 +62,22 @@ def value_of(algorithm: BaseAlgorithm) -> ValueFn:
         return values.view(observation.shape[:-1]).to(device=observation.device, dtype=observation.dtype)
 
     return value
+
+
+def value_function(given: ValueFn | BaseAlgorithm | None, observation_space: spaces.Space[Any]) -> ValueFn | None:
+    """Return an agent's argument `value` as a function; None if there is none.
+
+    Raises:
+        InvalidSettingError: An algorithm that was learned for other observations.
+    """
+    if not isinstance(given, BaseAlgorithm):
+        return given
+    if given.observation_space.shape != observation_space.shape:
+        raise InvalidSettingError(
+            f"value was learned for observations {given.observation_space}, but the environment's are "
+            f"{observation_space}"
+        )
+    return value_of(given)
 
 
 class _Critic(nn.Module):

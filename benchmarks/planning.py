@@ -42,8 +42,8 @@ Figures = dict[str, Any]
 class Store:
     """Figures in a JSON file, each measured once for its settings."""
 
-    def __init__(self, folder: Path, *, again: bool) -> None:
-        self.path, self.again = folder / "planning.json", again
+    def __init__(self, folder: Path, *, again: bool, name: str = "planning") -> None:
+        self.path, self.again = folder / f"{name}.json", again
         self.figures: dict[str, Figures] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def once(self, name: str, measure: Callable[..., Figures], **settings: Any) -> None:

@@ -103,6 +103,8 @@ def test_planners_import_the_model_contract_only():
         "mbrl_gym.noise",
         "mbrl_gym.errors",
         "mbrl_gym.agents.planning",
+        "mbrl_gym.agents.compiled",  # numba's decorator, and nothing else
+        "numba",
         "torch",
         "gymnasium",
         "numpy",

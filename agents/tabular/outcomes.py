@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .compiled import compiled
+from ..compiled import compiled
 
 __all__ = ["Outcomes", "add", "best", "empty", "expected_target", "record", "room", "sampled_target"]
 

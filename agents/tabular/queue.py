@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .compiled import compiled
+from ..compiled import compiled
 
 __all__ = ["Queue", "empty_queue", "pop", "put"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .compiled import compiled
+from ..compiled import compiled
 from .outcomes import END, STEPS, VISITED, Outcomes, best, expected_target, record, sampled_target
 from .queue import Queue, pop, put
 

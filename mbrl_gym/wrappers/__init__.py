@@ -7,6 +7,7 @@ from mbrl_gym.wrappers.minari_datasets import from_minari, to_minari
 from mbrl_gym.wrappers.record import RecordTransitions
 from mbrl_gym.wrappers.show_plans import Decision, PlanningAgent, ShowPlans
 from mbrl_gym.wrappers.show_values import ShowValues, TabularAgent
+from mbrl_gym.wrappers.simulator import SimulatorModel, TrackState
 
 __all__ = [
     "CuriosityReward",
@@ -18,7 +19,9 @@ __all__ = [
     "RecordTransitions",
     "ShowPlans",
     "ShowValues",
+    "SimulatorModel",
     "TabularAgent",
+    "TrackState",
     "from_minari",
     "to_minari",
 ]

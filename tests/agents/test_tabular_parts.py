@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from tabular_toys import Corridor
 
 from mbrl_gym.agents import DynaQ, DynaQPlus, PrioritizedSweeping
-from mbrl_gym.agents.tabular.compiled import compiled
+from mbrl_gym.agents.compiled import compiled
 from mbrl_gym.agents.tabular.model import OutcomeModel
 from mbrl_gym.agents.tabular.outcomes import record
 from mbrl_gym.agents.tabular.queue import empty_queue, pop, put

@@ -1,0 +1,218 @@
+"""Episodes of agents that search trees; part of `mcts.py`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import scipy.linalg
+import torch
+
+import mbrl_gym
+from mbrl_gym.agents import MCTS
+from mbrl_gym.wrappers import SimulatorModel
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """An environment, how it is searched, and what a return is worth."""
+
+    env_id: str
+    selection: str = "UCT"
+    model: str = "simulator"
+    steps: int = 0  # of learning
+    episodes: int = 20
+    words: str
+    worth: Callable[[list[float], list[Any]], str]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    value: Callable[[Any], Any] | None = None  # makes the leaves' value from the learned model
+
+
+@cache
+def lake_reference() -> float:
+    """Return the success rate of value iteration's policy (undiscounted) within the 100 steps of FrozenLake-v1."""
+    q = _lake_values()
+    table = SimulatorModel(gym.make("FrozenLake-v1")).outcome_table
+    assert table is not None
+    value, states, best = np.zeros(16), np.arange(16), q.round(10).argmax(1)
+    for _ in range(100):
+        target = table.reward + ~table.ends * value[table.following]
+        value = (table.probability * target).sum(-1)[states, best]
+    return float(value[0])
+
+
+def _lake_values() -> Any:
+    table, value = SimulatorModel(gym.make("FrozenLake-v1")).outcome_table, np.zeros(16)
+    assert table is not None
+    for _ in range(5000):
+        q = (table.probability * (table.reward + ~table.ends * value[table.following])).sum(-1)
+        value = q.max(1)
+    return q
+
+
+def _lake(returns: list[float], starts: list[Any]) -> str:
+    error = np.sqrt(np.mean(returns) * (1 - np.mean(returns)) / len(returns))
+    return f"value iteration's {lake_reference():.3f}; standard error {error:.3f}"
+
+
+def _taxi(returns: list[float], starts: list[Any]) -> str:
+    """Compare with the best return from every start, by value iteration."""
+    table = SimulatorModel(gym.make("Taxi-v4")).outcome_table
+    assert table is not None
+    value = np.zeros(500)
+    for _ in range(100):
+        value = (table.reward + ~table.ends * value[table.following])[..., 0].max(1)
+    best = value[np.array(starts)]
+    return f"{np.mean(np.isclose(best, returns)):.0%} of episodes optimal; the optimum is {best.mean():.2f}"
+
+
+def _score(env_id: str) -> Callable[[list[float], list[Any]], str]:
+    return lambda returns, starts: f"score {mbrl_gym.score(env_id, float(np.mean(returns))):.3f}"
+
+
+def _solved(least: float) -> Callable[[list[float], list[Any]], str]:
+    return lambda returns, starts: f"{np.mean(np.array(returns) >= least):.0%} of episodes at least {least:g}"
+
+
+def regulator_value(model: Any) -> Callable[[Any], Any]:
+    """Return the negative cost to go of the linear-quadratic regulator for a model of CartPole-v1 near its upright.
+
+    The model is linearised by central differences; positions and angles cost 1 a squared unit and step, velocities 0.1,
+    an action 1. The cost at the edge of the track counts 100.
+    """
+
+    def step(rows: Any, action: int) -> Any:
+        observation = torch.as_tensor(np.atleast_2d(rows), dtype=torch.float32)
+        state = model.start(observation, model.particle_unit)
+        with torch.no_grad():
+            return model.step(state, torch.full((len(observation),), action)).observation.mean(0).double().numpy()
+
+    offsets = np.diag([0.3, 0.3, 0.05, 0.3])
+    ahead, behind = ((step(sign * offsets, 0) + step(sign * offsets, 1)) / 2 for sign in (1, -1))
+    dynamics = ((ahead - behind) / (2 * np.diag(offsets)[:, None])).T
+    control = ((step(np.zeros(4), 1) - step(np.zeros(4), 0)) / 2).T
+    cost = scipy.linalg.solve_discrete_are(dynamics, control, np.diag([1.0, 0.1, 1.0, 0.1]), np.eye(1))
+    weights = torch.as_tensor(100 * cost / (cost[0, 0] * 2.4**2), dtype=torch.float32)
+    return lambda observation: -torch.einsum("ni,ij,nj->n", observation, weights, observation)
+
+
+TASKS = {
+    "lake": Task(
+        env_id="FrozenLake-v1",
+        episodes=100,
+        words="UCT, 16,000 simulations, horizon 100",
+        worth=_lake,
+        arguments={"simulations": 16_000, "search_kwargs": {"horizon": 100}},
+    ),
+    "taxi": Task(
+        env_id="Taxi-v4",
+        episodes=20,
+        words="UCT, 20,000 simulations, horizon 25",
+        worth=_taxi,
+        arguments={"simulations": 20_000, "gamma": 1.0, "search_kwargs": {"horizon": 25}},
+    ),
+    "cartpole": Task(
+        env_id="CartPole-v1",
+        model="ensemble",
+        steps=2_000,
+        episodes=5,
+        words="2,000 random steps; UCT, 64 simulations, 8 in flight, horizon 20, exploration 0.3; leaves are worth the "
+        "negative cost to go of the regulator of the learned model",
+        worth=_solved(500),
+        arguments={
+            "learning_starts": 2_000,
+            "train_freq": 2_000,
+            "search_kwargs": {"horizon": 20, "exploration": 0.3},
+        },
+        value=regulator_value,
+    ),
+    "cartpole, roll-outs": Task(
+        env_id="CartPole-v1",
+        model="ensemble",
+        steps=2_000,
+        episodes=5,
+        words="2,000 random steps; UCT, 64 simulations, 16 in flight, horizon 20; random roll-outs",
+        worth=_solved(500),
+        arguments={
+            "learning_starts": 2_000,
+            "train_freq": 2_000,
+            "search_kwargs": {"horizon": 20, "leaves": 16},
+        },
+    ),
+    "acrobot": Task(
+        env_id="Acrobot-v1",
+        episodes=5,
+        words="UCT, 64 simulations, horizon 60",
+        worth=_solved(-100),
+        arguments={"gamma": 1.0, "search_kwargs": {"horizon": 60}},
+    ),
+    "mountaincar": Task(
+        env_id="MountainCar-v0",
+        episodes=5,
+        words="UCT, 64 simulations, horizon 100",
+        worth=_solved(-110),
+        arguments={"gamma": 1.0, "search_kwargs": {"horizon": 100}},
+    ),
+    "drift": Task(
+        env_id="mbrl/Drift-v0",
+        model="exact",
+        episodes=20,
+        words="UCT, 64 simulations, horizon 6",
+        worth=_score("mbrl/Drift-v0"),
+        arguments={"search_kwargs": {"horizon": 6}},
+    ),
+    "arm": Task(
+        env_id="mbrl/Arm-v0",
+        model="exact",
+        episodes=20,
+        words="UCT, 200 simulations, horizon 12, widening 2 n^0.4, stretch 2, exploration 0.5",
+        worth=_score("mbrl/Arm-v0"),
+        arguments={
+            "simulations": 200,
+            "search_kwargs": {"horizon": 12, "widening": (2.0, 0.4), "stretch": 2.0, "exploration": 0.5},
+        },
+    ),
+}
+"""What is measured, with the settings that did best."""
+
+
+def episodes(task: str, seed: int = 0) -> Figures:
+    """Learn if there is anything to learn, and return the figures of evaluation episodes with fixed starts."""
+    given = TASKS[task]
+    model = SimulatorModel(gym.make(given.env_id)) if given.model == "simulator" else given.model
+    agent = MCTS(given.selection, gym.make(given.env_id), model=model, seed=seed, **given.arguments)
+    if given.steps:
+        agent.learn(given.steps)
+        if not agent.world_model.fitted:
+            agent.train()
+    if given.value is not None:
+        model = agent.world_model
+        settings = {"model": model, "value": given.value(model), **given.arguments}
+        agent = MCTS(given.selection, gym.make(given.env_id), seed=seed, **settings)
+    env, returns, starts, times = gym.make(given.env_id), [], [], []
+    for episode in range(given.episodes):
+        observation, _ = env.reset(seed=10_000 + episode)
+        starts.append(observation if np.ndim(observation) else int(observation))
+        state, total, done, start = None, 0.0, False, np.ones(1, np.bool_)
+        while not done:
+            begin = time.process_time()
+            action, state = agent.predict(observation, state, start, deterministic=True)
+            times.append(1e3 * (time.process_time() - begin))
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, done, start = total + float(reward), terminated or truncated, np.zeros(1, np.bool_)
+        returns.append(total)
+    return {
+        "episodes": len(returns),
+        "mean": float(np.mean(returns)),
+        "range": [min(returns), max(returns)],
+        "worth": given.worth(returns, starts),
+        "median_ms": float(np.median(times)),
+        "p99_ms": float(np.percentile(times, 99)),
+    }
