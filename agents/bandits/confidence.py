@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from ..tabular.compiled import compiled
+from ..compiled import compiled
 
 __all__ = ["bernoulli_upper", "beta_quantile"]
 
