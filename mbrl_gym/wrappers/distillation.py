@@ -33,8 +33,8 @@ class Distillation:
 
     A network learns the outputs of another one, whose random weights stay as they are. Both see the features of an
     observation (`ObservationEncoder`) less their mean, in units of their standard deviation over all observations so
-    far, clipped to [-5, 5]. The error is large at observations that are unlike those it has learned from, and the
-    target being a function of the observation, it falls with every visit even where the environment is noisy.
+    far, clipped to [-5, 5]. The error is large at observations that are unlike those it has learned from, and
+    since the target is a function of the observation, it falls with the visits even where steps are noisy.
 
     The paper gathers mean and deviation with random actions before it learns; here both run from the first observation
     on. Features that never varied are in their own units.
@@ -48,6 +48,7 @@ class Distillation:
         InvalidSettingError: A seed that is none.
     """
 
+    @torch.inference_mode(False)  # whatever the agent's loop has switched on
     def __init__(self, space: spaces.Space[Any], seed: int = 0) -> None:
         whole = isinstance(seed, int | np.integer) and 0 <= seed < 2**64
         check(whole, "seed", seed, "a whole number from 0 to 2**64 - 1")
@@ -59,6 +60,7 @@ class Distillation:
         self._seen = RunningMeanStd(epsilon=0, shape=(self.encode.size,))
         self._waiting: list[Tensor] = []  # what no gradient step was made from yet, [n, F] each
 
+    @torch.inference_mode(False)
     def __call__(self, rows: Array) -> Array:
         """Return the errors `[n]` at observations `[n, O]`, `[n, K]` or `[n]`, and learn from them.
 
@@ -68,14 +70,13 @@ class Distillation:
         Raises:
             InvalidSettingError: Observations that are not finite, from which nothing could be learned ever after.
         """
-        with torch.inference_mode(False):  # whatever the agent's loop has switched on
-            features = self._normalised(rows)
-            with torch.no_grad():
-                errors = self._errors(features).double().numpy()
-            self._waiting.append(features)
-            if sum(map(len, self._waiting)) >= BATCH:
-                self._learn(torch.cat(self._waiting))
-                self._waiting.clear()
+        features = self._normalised(rows)
+        with torch.no_grad():
+            errors = self._errors(features).double().numpy()
+        self._waiting.append(features)
+        if sum(map(len, self._waiting)) >= BATCH:
+            self._learn(torch.cat(self._waiting))
+            self._waiting.clear()
         return errors
 
     def _normalised(self, rows: Array) -> Tensor:
