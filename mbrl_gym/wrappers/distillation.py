@@ -99,11 +99,16 @@ class Distillation:
 
 
 def _perceptron(sizes: tuple[int, ...], generator: torch.Generator) -> nn.Sequential:
-    """Return a network whose kinks are spread over inputs of unit size: biases of 0 would put them all at 0."""
+    """Return a network of weights that keep the size of signals (He et al. 2015).
+
+    The biases of the first layer spread kinks over inputs of unit size. Others would add to the outputs what is the same
+    everywhere: it is learned at once, and new places would seem less new than the first ones did.
+    """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")  # draws nothing
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-        nn.init.normal_(layer.bias, generator=generator)
+        last = len(layers) == 2 * len(sizes) - 4
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if last else "relu", generator=generator)
+        nn.init.normal_(layer.bias, std=0.0 if layers else 1.0, generator=generator)
         layers += [layer, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
