@@ -56,7 +56,7 @@ class Curiosity:
         """Ask the model about rows of observations and actions, before the step: afterwards it may have learned it.
 
         Returns:
-            Disagreement `[N]` or expected targets `[N, D]`; None before the model is fitted, and for kinds without.
+            Disagreement `[N]` or expected targets `[N, D]`; None before the model is fitted, and for kinds without one.
         """
         if self.kind in OF_PLACES or self.model is None or not self.model.fitted:
             return None
@@ -121,7 +121,7 @@ class CuriosityReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             space for the n-th time (Bellemare et al. 2016; Tang et al. 2017): bounded columns are cut into 10 parts,
             those without bounds into parts of width 0.5. "distillation" is how far a small network is from the outputs
             of a random one where a step leads, before it learns them (Burda et al. 2018, "Exploration by Random Network
-            Distillation"): it falls with every visit of such a place, and noise in the steps does not keep it up.
+            Distillation"): it falls with the visits of such places, and noise in the steps does not keep it up.
         normalise: Whether to divide the bonus by the root mean square of the discounted sums of all bonuses so far, as
             Burda et al. (2018, section 2.4) do with their standard deviation, which nobody knows at the first step.
         seed: Seeds the networks of "distillation".

@@ -33,8 +33,8 @@ class Distillation:
 
     A network learns the outputs of another one, whose random weights stay as they are. Both see the features of an
     observation (`ObservationEncoder`) less their mean, in units of their standard deviation over all observations so
-    far, clipped to [-5, 5]. The error is large at observations that are unlike those it has learned from, and
-    since the target is a function of the observation, it falls with the visits even where steps are noisy.
+    far, clipped to [-5, 5]. The error is large at observations that are unlike those it has learned from; since the
+    target is a function of the observation alone, it falls with the visits even where steps are noisy.
 
     The paper gathers mean and deviation with random actions before it learns; here both run from the first observation
     on. Features that never varied are in their own units.
@@ -101,14 +101,14 @@ class Distillation:
 def _perceptron(sizes: tuple[int, ...], generator: torch.Generator) -> nn.Sequential:
     """Return a network of weights that keep the size of signals (He et al. 2015).
 
-    The biases of the first layer spread kinks over inputs of unit size. Others would add to the outputs what is the same
-    everywhere: it is learned at once, and new places would seem less new than the first ones did.
+    The biases of the first layer spread kinks over inputs of unit size. Others would add to the outputs what is the
+    same everywhere: it is learned at once, and new places would seem less new than the first ones did.
     """
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
         layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")  # draws nothing
-        last = len(layers) == 2 * len(sizes) - 4
+        last = index == len(sizes) - 2
         nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if last else "relu", generator=generator)
-        nn.init.normal_(layer.bias, std=0.0 if layers else 1.0, generator=generator)
+        nn.init.normal_(layer.bias, std=0.0 if index else 1.0, generator=generator)
         layers += [layer, nn.ReLU()]
     return nn.Sequential(*layers[:-1])

@@ -278,6 +278,21 @@ def test_the_bonus_falls_where_steps_lead_often_and_is_larger_in_an_unvisited_pl
     assert bonus([0.3, 0.05]) > 20 * np.mean(known[-50:])
 
 
+def test_new_places_seem_as_new_later_as_the_first_ones_did():
+    first, late, new = [], [], []
+    for seed in range(4):
+        distillation, visited = (
+            Distillation(spaces.Discrete(30), seed),
+            np.random.default_rng(seed).integers(6, size=600),
+        )
+        errors = [float(distillation(place)[0]) for place in visited[:, None]]
+        first += errors[:20]
+        late += errors[-50:]
+        new += [float(distillation(np.array([place]))[0]) for place in range(6, 10)]
+    assert np.mean(late) < 0.1 * np.mean(new)
+    assert 0.5 < np.mean(new) / np.mean(first) < 2.0
+
+
 def test_noise_does_not_keep_the_bonus_up():
     rows = np.random.default_rng(0).normal(size=(600, 10, 3))
     errors = [Distillation(spaces.Box(-np.inf, np.inf, (3,)))(each).mean() for each in rows[:20]]

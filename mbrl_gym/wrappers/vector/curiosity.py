@@ -24,7 +24,7 @@ class CuriosityReward(VectorWrapper[Any, Any, Any, Any, Any]):
         env: A vector environment of NumPy arrays, with the single spaces of the model.
         model: The model; None for `kind="counts"` and `kind="distillation"`, which need none.
         scale: Weight of the bonus.
-        kind: "disagreement", "error", "counts" or "distillation"; all copies share what is known of a place.
+        kind: "disagreement", "error", "counts" or "distillation"; the copies visit places together.
         normalise: Whether to divide the bonus by the root mean square of the discounted sums of all bonuses so far.
         seed: Seeds the networks of "distillation".
 
