@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mbrl_gym.models.base import Transitions, WorldModel
 
-__all__ = ["OneStepError", "as_tensors"]
+__all__ = ["OneStepError", "as_tensors", "units"]
 
 Array = np.ndarray[Any, Any]
 
@@ -20,6 +20,12 @@ def as_tensors(model: WorldModel, *arrays: Array) -> tuple[Tensor, ...]:
     """Bring arrays to where the model computes."""
     device = model.encode_observation.continuous.device
     return tuple(torch.as_tensor(array, device=device) for array in arrays)
+
+
+def units(seen: RunningMeanStd) -> Array:
+    """Return the standard deviations of columns; 1 for those that never varied."""
+    deviation = np.sqrt(seen.var)
+    return np.where(deviation > 1e-9 * (1 + np.abs(seen.mean)), deviation, 1.0)
 
 
 class OneStepError:
@@ -51,9 +57,7 @@ class OneStepError:
         targets = self.model.targets(transitions).cpu().numpy()
         errors = None
         if expected is not None:
-            deviation = np.sqrt(self._seen.var)
-            varied = deviation > 1e-9 * (1 + np.abs(self._seen.mean))
-            scaled = (expected - targets) / np.where(varied, deviation, 1.0)
+            scaled = (expected - targets) / units(self._seen)
             errors = np.stack((np.sqrt(np.mean(scaled[:, :-1] ** 2, axis=1)), np.abs(scaled[:, -1])), axis=1)
         self._seen.update(targets)
         return errors

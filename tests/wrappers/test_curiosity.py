@@ -16,9 +16,10 @@ from stable_baselines3 import PPO
 from wrapper_toys import LADDER_SPACES, Drift, assert_checker_is_silent, ladder
 
 import mbrl_gym  # noqa: F401  (registers the environments)
-from mbrl_gym.errors import InvalidSettingError
+from mbrl_gym.errors import InvalidSettingError, UnsupportedSpaceError
 from mbrl_gym.models import ExactModel, GaussianEnsemble
 from mbrl_gym.wrappers import CuriosityReward, LearnModel, RecordTransitions, vector
+from mbrl_gym.wrappers.distillation import Distillation
 from mbrl_gym.wrappers.visits import Visits
 
 KINDS = ["disagreement", "error"]
@@ -151,7 +152,9 @@ def test_an_agent_of_stable_baselines_learns_from_the_bonus():
 def test_other_spaces_and_kinds_are_refused():
     with pytest.raises(InvalidSettingError, match="observation space"):
         CuriosityReward(gym.make("Acrobot-v1"), ensemble())
-    with pytest.raises(InvalidSettingError, match='"disagreement", "error" or "counts", but \'visits\' was given'):
+    with pytest.raises(
+        InvalidSettingError, match='"disagreement", "error", "counts" or "distillation", but \'visits\' was given'
+    ):
         CuriosityReward(cartpole(), ensemble(), kind="visits")
     with pytest.raises(InvalidSettingError, match='a world model for kind="error", but None was given'):
         CuriosityReward(cartpole(), None, kind="error")
@@ -226,10 +229,155 @@ def test_counts_of_copies_are_counted_together():
     assert np.allclose(env.step(np.array([0, 0, 2]))[4]["curiosity"], [5**-0.5, 5**-0.5, 1.0])
 
 
+# Random network distillation -------------------------------------------------------------------------------------
+
+
+def distilled(kind: str = "Box", seed: int = 0, normalise: bool = False) -> CuriosityReward:
+    return CuriosityReward(ladder(kind), None, 2.0, "distillation", normalise, seed)
+
+
+def bonuses(env: gym.Env, steps: int, seed: int = 0) -> list[float]:
+    return [info["curiosity"] for *_, info in walk(env, steps, seed)]
+
+
+def test_the_bonus_is_the_squared_error_at_normalised_and_clipped_observations():
+    distillation = Distillation(spaces.Box(-np.inf, np.inf, (2,)), seed=3)
+    untrained, target = copy.deepcopy(distillation.predictor), copy.deepcopy(distillation.target)
+    rows = np.random.default_rng(0).normal([4.0, -70.0], [0.1, 30.0], (40, 2)).astype(np.float32)
+    rows[30] = 9.0, 0.0  # 50 deviations away
+
+    def expected(index, predictor):
+        seen = rows[: index + 1].astype(np.float64)
+        deviation = seen.std(0) if index else np.ones(2)
+        scaled = np.clip((rows[index] - seen.mean(0)) / deviation, -5.0, 5.0)
+        scaled = torch.as_tensor(scaled, dtype=torch.float32)
+        return float((predictor(scaled) - target(scaled)).detach().square().mean())
+
+    for index, row in enumerate(rows):
+        known = copy.deepcopy(distillation.predictor)
+        assert distillation(row[None]) == pytest.approx(expected(index, known), rel=1e-3)
+        changed = not torch.equal(known[0].weight, distillation.predictor[0].weight)
+        assert changed == (index % 8 == 7)  # one gradient step for eight transitions
+    assert expected(30, known) < expected(30, untrained)
+    for before, after in zip(target.parameters(), distillation.target.parameters(), strict=True):
+        assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_bonus_falls_where_steps_lead_often_and_is_larger_in_an_unvisited_place(normalise):
+    env = CuriosityReward(gym.make("MountainCar-v0"), None, kind="distillation", normalise=normalise)
+    valley = [env.unwrapped.reset(seed=seed)[0] for seed in range(600)]
+
+    def bonus(state):
+        env.reset()
+        env.unwrapped.state = np.array(state)
+        return env.step(1)[4]["curiosity"]
+
+    known = [bonus(state) for state in valley]
+    assert np.mean(known[-50:]) < 0.2 * np.mean(known[:50])
+    assert bonus([0.3, 0.05]) > 20 * np.mean(known[-50:])
+
+
+def test_new_places_seem_as_new_later_as_the_first_ones_did():
+    first, late, new = [], [], []
+    for seed in range(4):
+        distillation, visited = (
+            Distillation(spaces.Discrete(30), seed),
+            np.random.default_rng(seed).integers(6, size=600),
+        )
+        errors = [float(distillation(place)[0]) for place in visited[:, None]]
+        first += errors[:20]
+        late += errors[-50:]
+        new += [float(distillation(np.array([place]))[0]) for place in range(6, 10)]
+    assert np.mean(late) < 0.1 * np.mean(new)
+    assert 0.5 < np.mean(new) / np.mean(first) < 2.0
+
+
+def test_noise_does_not_keep_the_bonus_up():
+    rows = np.random.default_rng(0).normal(size=(600, 10, 3))
+    errors = [Distillation(spaces.Box(-np.inf, np.inf, (3,)))(each).mean() for each in rows[:20]]
+    distillation = Distillation(spaces.Box(-np.inf, np.inf, (3,)))
+    late = [distillation(each).mean() for each in rows][-20:]
+    assert np.mean(late) < 0.05 * np.mean(errors)
+
+
+@pytest.mark.parametrize("kind", sorted(LADDER_SPACES))
+def test_every_observation_is_seen_as_its_flat_form(kind):
+    flat = CuriosityReward(gym.wrappers.FlattenObservation(ladder(kind)), None, 2.0, "distillation")
+    found = bonuses(distilled(kind), 60)
+    assert found == bonuses(flat, 60)
+    assert np.mean(found[-20:]) < 0.9 * np.mean(found[:20])
+
+
+def test_a_seed_decides_the_bonuses_and_global_generators_neither_matter_nor_change():
+    first = bonuses(distilled(seed=7), 30)
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    assert bonuses(distilled(seed=7), 30) == first
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])
+    assert bonuses(distilled(seed=8), 30) != first
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_an_agent_that_switches_gradients_off_does_not_stop_the_learning(mode):
+    expected = bonuses(distilled(), 40)
+    with mode():
+        assert bonuses(distilled(), 40) == expected
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_goes_on_as_the_original_does(copied):
+    env = distilled("Dict", normalise=True)
+    walk(env, 21)  # five steps wait for the next gradient step
+    twin = copied(env)
+    assert bonuses(env, 30, seed=1) == bonuses(twin, 30, seed=1)
+
+
+def test_a_spec_makes_an_environment_with_the_same_bonuses():
+    env = CuriosityReward(cartpole(), None, 2.0, "distillation", True, 5)
+    assert bonuses(env.spec.make(), 20) == bonuses(env, 20)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_copies_learn_together_from_their_steps_and_not_from_resets(mode):
+    envs = SyncVectorEnv([ladder] * 3, autoreset_mode=mode)
+    env = vector.CuriosityReward(envs, None, 2.0, "distillation", seed=1)
+    recorder = vector.RecordTransitions(env)
+    recorder.reset(seed=0)
+    ended, told = np.zeros(3, bool), []
+    for step in range(30):
+        if mode is AutoresetMode.DISABLED and ended.any():
+            recorder.reset(options={"reset_mask": ended.copy()})
+        _, _, terminated, truncated, infos = recorder.step(np.array([1, step % 2, (step // 2) % 2]))
+        ended = terminated | truncated
+        assert np.array_equal(infos["curiosity"] > 0, infos["_curiosity"])
+        told.append(infos["curiosity"][infos["_curiosity"]])
+    distillation, following = Distillation(envs.single_observation_space, 1), recorder.transitions().next_observation
+    parts = np.split(following, np.cumsum([len(part) for part in told])[:-1])
+    for part, errors in zip(parts, told, strict=True):
+        if len(part):
+            assert np.array_equal(distillation(part), errors)
+
+
+def test_what_cannot_be_distilled_is_refused():
+    for seed in (-1, 0.5, None, 2**64):
+        with pytest.raises(InvalidSettingError, match=f"seed must be a whole number .* but {seed!r} was given"):
+            CuriosityReward(cartpole(), None, kind="distillation", seed=seed)
+    with pytest.raises(UnsupportedSpaceError, match="flat Box"):
+        Distillation(spaces.Box(0, 255, (8, 8, 3), np.uint8))
+    distillation = Distillation(spaces.Box(-np.inf, np.inf, (2,)))
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(InvalidSettingError, match=f"needs finite observations, but .*{wrong}.* was given"):
+            distillation(np.array([[0.0, wrong]]))
+    assert np.isfinite(distillation(np.zeros((1, 2)))).all()
+
+
 # Vector environments ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "counts", "distillation"])
 def test_one_copy_is_as_curious_as_the_environment_alone(kind):
     alone_model, model = drift(), drift()
     alone = LearnModel(gym.wrappers.Autoreset(ladder()), alone_model, every=4, start=6)

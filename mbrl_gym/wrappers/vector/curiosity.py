@@ -15,20 +15,22 @@ __all__ = ["CuriosityReward"]
 
 
 class CuriosityReward(VectorWrapper[Any, Any, Any, Any, Any]):
-    """Adds a bonus for what a model does not know yet: reward + scale * bonus.
+    """Adds a bonus for what a model does not know yet, or for new places: reward + scale * bonus.
 
     See `mbrl_gym.wrappers.CuriosityReward`: the same keys of `info` hold arrays `[N]`, each with the mask
     (`_curiosity`) of the copies that took a step.
 
     Args:
         env: A vector environment of NumPy arrays, with the single spaces of the model.
-        model: The model; None for `kind="counts"`, which needs none.
+        model: The model; None for `kind="counts"` and `kind="distillation"`, which need none.
         scale: Weight of the bonus.
-        kind: "disagreement", "error" or "counts", which all copies share.
+        kind: "disagreement", "error", "counts" or "distillation"; the copies visit places together.
         normalise: Whether to divide the bonus by the root mean square of the discounted sums of all bonuses so far.
+        seed: Seeds the networks of "distillation".
 
     Raises:
         InvalidSettingError: A setting out of its range, or a model of other spaces.
+        UnsupportedSpaceError: Spaces that models do not take.
     """
 
     def __init__(
@@ -38,13 +40,14 @@ class CuriosityReward(VectorWrapper[Any, Any, Any, Any, Any]):
         scale: float = 1.0,
         kind: Kind = "disagreement",
         normalise: bool = False,
+        seed: int = 0,
     ) -> None:
         if model is not None:
             check_same_spaces(env, model.observation_space, model.action_space)
         super().__init__(env)
         self.model, self.scale = model, scale
         self._reader = reader_of(env)
-        self._curiosity = Curiosity(model, env.single_observation_space, env.num_envs, kind, normalise)
+        self._curiosity = Curiosity(model, env.single_observation_space, env.num_envs, kind, normalise, seed)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start episodes in all copies, or in those of `options["reset_mask"]`."""
