@@ -20,7 +20,7 @@ from .records import Run, load_run
 from .run import describe, run
 from .settings import AGENTS, check_env, full_id
 
-__all__ = ["Job", "in_parallel", "make_jobs", "run_jobs"]
+__all__ = ["Job", "in_parallel", "make_jobs", "one_thread", "run_jobs"]
 
 J, R = TypeVar("J"), TypeVar("R")
 
@@ -100,14 +100,14 @@ def in_parallel(
             parallel = Parallel(
                 n_jobs=min(processes, max(len(jobs), 1)), return_as="generator_unordered", batch_size=batch_size
             )
-            yield from parallel(delayed(_one_thread)(work, job, caller) for job in jobs)
+            yield from parallel(delayed(one_thread)(work, job, caller) for job in jobs)
         complete = True
     finally:
         if not complete and processes > 1 and backend == "loky":
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
-def _one_thread(work: Callable[[J], R], job: J, caller: int) -> R:
+def one_thread(work: Callable[[J], R], job: J, caller: int) -> R:
     if os.getpid() != caller:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair
     threads = torch.get_num_threads()

@@ -19,6 +19,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
+import mbrl_gym
 from mbrl_gym.scores import EVALUATION_SEEDS, evaluation_states
 
 from ..mpc import MPC
@@ -94,7 +95,7 @@ class Evaluation:
         if str(spec.vector_entry_point).startswith("mbrl_gym."):
             vector_env = gym.make_vec(env_id, num_envs=episodes, autoreset_mode="SameStep", **settings)
             self.env = as_sb3_vec_env(vector_env)
-            if scored:
+            if scored and env_id in mbrl_gym.env_ids():
                 self._options = {"state": evaluation_states(env_id)[:episodes]}
         else:
             self.env = DummyVecEnv([lambda: gym.make(env_id, **settings)] * episodes)
