@@ -95,7 +95,7 @@ class Measurements(EvaluationCallback):
         self.returns.append(returns)
         self.lengths.append(self.evaluation.lengths.copy())
 
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Any]:
         """Return what `EvalCallback` of Stable-Baselines3 writes to `evaluations.npz`."""
         timesteps = np.array([row[0] for row in self.rows], np.int64)
         return {"timesteps": timesteps, "results": np.array(self.returns), "ep_lengths": np.array(self.lengths)}
@@ -191,7 +191,7 @@ class CheckpointCallback(ResumableCheckpointCallback):
 
 def latest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest checkpoint in a folder that is whole, if there is any, and what is wrong with newer ones."""
-    problems = []
+    problems: list[str] = []
     for path in _checkpoints(folder):
         try:
             return _read(path), problems

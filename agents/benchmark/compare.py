@@ -22,7 +22,8 @@ from .settings import AGENTS, check_env, full_id
 
 __all__ = ["Job", "in_parallel", "make_jobs", "one_thread", "run_jobs"]
 
-J, R = TypeVar("J"), TypeVar("R")
+J = TypeVar("J")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,15 @@ def _train(trial: Trial, agent: BaseAlgorithm, evaluation: Evaluation, checkpoin
         restore_logger(logger, checkpoint.pending)
     warm_up()
     with splitting(agent, watch):
-        agent.learn(entry.steps - agent.num_timesteps, callback=callbacks, reset_num_timesteps=checkpoint is None)
+        agent.learn(
+            entry.steps - agent.num_timesteps,
+            callback=callbacks,
+            log_interval=1,
+            reset_num_timesteps=checkpoint is None,
+        )
+    if logger.name_to_value:
+        logger.record("time/total_timesteps", agent.num_timesteps)
+        logger.dump(agent.num_timesteps)
     logger.close()
     run = Run.of(
         entry.name,
