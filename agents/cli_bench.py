@@ -167,7 +167,8 @@ def describe_outcome(trial: Trial, outcome: Run | Failure) -> str:
 
     if isinstance(outcome, Failure):
         return f"{outcome.traceback.rstrip()}\n{trial.name}: failed: {outcome.error} (see {trial.folder / FAILURE})"
-    return f"{trial.name}: return {outcome.mean[-1]:,.2f} after {outcome.steps[-1]:,} steps in {outcome.seconds[-1]:,.1f} s"
+    reached = f"return {outcome.mean[-1]:,.2f} after {outcome.steps[-1]:,} steps in {outcome.seconds[-1]:,.1f} s"
+    return f"{trial.name}: {reached}"
 
 
 def _write_report(folder: Path) -> None:

@@ -42,9 +42,7 @@ class ProgressFile(KVWriter):
         lines = content.splitlines()
         self.keys = lines[0].split(",") if lines else []
         self.rows = lines[1:]
-        self._file = open(path, "w")  # noqa: SIM115  # closed by `close`
-        self._file.write(content)
-        self._file.flush()
+        path.write_text(content)
 
     @property
     def content(self) -> str:
@@ -56,19 +54,16 @@ class ProgressFile(KVWriter):
         values = filter_excluded_keys(key_values, key_excluded, "csv")
         new = sorted(values.keys() - set(self.keys))
         row = ",".join(_cell(values.get(key)) for key in [*self.keys, *new])
+        self.rows = [line + "," * len(new) for line in self.rows] + [row]
         if new:
             self.keys += new
-            self.rows = [line + "," * len(new) for line in self.rows] + [row]
-            self._file.seek(0)
-            self._file.write(self.content)
+            self.path.write_text(self.content)
         else:
-            self.rows.append(row)
-            self._file.write(row + "\n")
-        self._file.flush()
+            with open(self.path, "a") as file:
+                file.write(row + "\n")
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Do nothing: the file is closed between rows."""
 
 
 def _cell(value: Any) -> str:
@@ -137,7 +132,7 @@ class CheckpointCallback(ResumableCheckpointCallback):
     def __init__(
         self, folder: Path, seconds: float, measurements: Measurements, progress: ProgressFile, resumed: int
     ) -> None:
-        super().__init__(folder / f"{PREFIX}{{steps}}")
+        super().__init__(folder / f"{PREFIX}{{steps}}", every=1)
         self.folder, self.seconds, self.resumed = folder, seconds, resumed
         self.measurements, self.progress = measurements, progress
         self._possible = False

@@ -38,8 +38,8 @@ def introduction(collection: Collection) -> str:
     """Return what the numbers mean."""
     runs = sum(len(group.runs) for group in collection.groups)
     return (
-        f"{runs} runs of {len(collection.agents)} agents in {len(collection.env_ids)} environments. A score of 0 is what "
-        "random actions earn, 1 is the optimum. Numbers are interquartile means over seeds with 95% intervals of "
+        f"{runs} runs of {len(collection.agents)} agents in {len(collection.env_ids)} environments. A score of 0 is "
+        "what random actions earn, 1 is the optimum. Numbers are interquartile means over seeds with 95% intervals of "
         "stratified bootstraps (Agarwal et al. 2021). Times to a score are medians over seeds (Kaplan and Meier); runs "
         "that ended without reaching it count as censored. Training time leaves evaluations out; every run has one "
         "thread."

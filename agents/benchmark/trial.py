@@ -197,7 +197,6 @@ def _train(trial: Trial, agent: BaseAlgorithm, evaluation: Evaluation, checkpoin
     if logger.name_to_value:
         logger.record("time/total_timesteps", agent.num_timesteps)
         logger.dump(agent.num_timesteps)
-    logger.close()
     run = Run.of(
         entry.name,
         trial.seed,
@@ -231,12 +230,12 @@ def _write_more(folder: Path, agent: BaseAlgorithm, measurements: Measurements) 
     normalisation = agent.get_vec_normalize_env()
     if isinstance(normalisation, VecNormalize):
         files.append(NORMALISATION)
-        moments = normalisation.obs_rms
+        moments: Any = normalisation.obs_rms
         with replacing(folder / NORMALISATION) as path:
             np.savez(
                 path,
-                mean=moments.mean,  # type: ignore[union-attr]
-                var=moments.var,  # type: ignore[union-attr]
+                mean=moments.mean,
+                var=moments.var,
                 epsilon=normalisation.epsilon,
                 clip=normalisation.clip_obs,
             )
