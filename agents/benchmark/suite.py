@@ -200,6 +200,12 @@ def _check(suite: Suite, place: str) -> None:
     if suite.reference and suite.reference["random"] == suite.reference["optimal"]:
         raise InvalidSettingError(f"{place}: random and optimal returns of the reference must differ")
     for entry in suite.agents:
+        try:
+            algorithm_of(entry.algorithm)
+        except MissingPackageError:
+            pass
+        except MbrlGymError as error:
+            raise InvalidSettingError(f"{place}: agents.{entry.name}: {error}") from error
         for name in ("steps", "evaluations", "n_envs"):
             if getattr(entry, name) < 1:
                 raise InvalidSettingError(
@@ -210,12 +216,6 @@ def _check(suite: Suite, place: str) -> None:
                 f"{place}: agents.{entry.name}: evaluations must be at most the steps ({entry.steps}), but "
                 f"{entry.evaluations} was given"
             )
-        try:
-            algorithm_of(entry.algorithm)
-        except MissingPackageError:
-            pass
-        except MbrlGymError as error:
-            raise InvalidSettingError(f"{place}: agents.{entry.name}: {error}") from error
 
 
 def _record(kind: Any, given: Mapping[str, Any], place: str) -> Any:

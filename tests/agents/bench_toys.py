@@ -1,12 +1,37 @@
 """A small benchmark for tests."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 
 from mbrl_gym.agents.benchmark.suite import Suite, parse_suite
 from mbrl_gym.models.saved import read_archive
+
+
+class Deadly(gym.Env):
+    """Kills its process in the fifth step, if it was seeded with 1."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (1,)), spaces.Box(-1, 1, (1,))
+    steps, deadly = 0, False
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.deadly |= seed == 1
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.deadly and self.steps == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+gym.register("Deadly-v0", Deadly, max_episode_steps=10)
 
 SMALL_MPC = {
     "learning_starts": 20,

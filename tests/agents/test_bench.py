@@ -25,6 +25,7 @@ from mbrl_gym.agents.benchmark import bench, checkpoints, stopwatch, trial
 from mbrl_gym.agents.benchmark.algorithms import ALGORITHMS, OURS, algorithm_of
 from mbrl_gym.agents.benchmark.bench import make_plan, run_trials
 from mbrl_gym.agents.benchmark.evaluation import Evaluation, Normalised, RandomPolicy
+from mbrl_gym.agents.benchmark.records import Run
 from mbrl_gym.agents.benchmark.stopwatch import Stopwatch
 from mbrl_gym.agents.benchmark.suite import check_agents, load_suites, make_entry, parse_suite, suite_ids
 from mbrl_gym.agents.benchmark.trial import Failure, Trial, attempt, make_trials, state_of
@@ -196,7 +197,7 @@ def test_evaluations_are_what_evalcallback_writes(tmp_path: Path) -> None:
     callback = EvalCallback(
         gym.make(DRIFT), eval_freq=20, n_eval_episodes=4, log_path=str(tmp_path), verbose=0, warn=False
     )
-    algorithm_of("PPO")("MlpPolicy", DRIFT, n_steps=32, device="cpu").learn(64, callback=callback)
+    algorithm_of("PPO")("MlpPolicy", DRIFT, n_steps=32, batch_size=32, device="cpu").learn(64, callback=callback)
     attempt(one_trial(tmp_path / "runs", "PPO", 64, settings={"n_steps": 32, "batch_size": 32}))
     with np.load(tmp_path / "evaluations.npz") as theirs, np.load(next(tmp_path.rglob("a-0/*.npz"))) as ours:
         assert set(theirs) == set(ours)
@@ -400,19 +401,12 @@ def test_a_failure_is_reported_with_its_traceback_and_the_others_go_on(
     assert "Failed" not in done.stdout
 
 
-def die(to_do: Trial) -> Any:
-    to_do.folder.mkdir(parents=True, exist_ok=True)
-    if to_do.seed == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.5)
-    return "done"
-
-
-def test_a_process_that_dies_takes_no_other_run_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "attempt", die)
-    trials = make_trials([small_suite(agents={"mpc": document()["agents"]["mpc"]})], 4, tmp_path)
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+def test_a_process_that_dies_takes_no_other_run_along(tmp_path: Path) -> None:
+    suite = small_suite("bench_toys:Deadly-v0", agents={"ppo": document()["agents"]["ppo"]})
+    trials = make_trials([suite], 3, tmp_path)
     outcomes = {to_do.seed: outcome for to_do, outcome in run_trials(trials, 2)}
-    assert {seed: outcome for seed, outcome in outcomes.items() if seed != 1} == {0: "done", 2: "done", 3: "done"}
+    assert {seed: type(outcome) for seed, outcome in outcomes.items()} == {0: Run, 1: Failure, 2: Run}
     assert "The process died" in outcomes[1].error
     assert (trials[1].folder / "failure.txt").exists()
 
@@ -426,7 +420,7 @@ def test_a_killed_tree_of_processes_goes_on_to_the_same_results(
     small_bench: tuple[Path, Path, Any], tmp_path: Path
 ) -> None:
     file, whole, _ = small_bench
-    command = [sys.executable, "-m", "mbrl_gym", "bench", str(file), "--seeds", "2", "--jobs", "2"]
+    command = [sys.executable, "-m", "mbrl_gym", "bench", str(file), "--seeds", "1", "--jobs", "2"]
     command += ["--checkpoint-seconds", "0", "--out", str(tmp_path)]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=environment()
@@ -439,7 +433,7 @@ def test_a_killed_tree_of_processes_goes_on_to_the_same_results(
     assert not (tmp_path / "report.md").exists()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=environment())
     assert done.returncode == 0, done.stderr
-    for folder in (whole / "mbrl-Drift-v0").iterdir():
+    for folder in (whole / "mbrl-Drift-v0").glob("*-0"):
         assert results(tmp_path / "mbrl-Drift-v0" / folder.name) == results(folder), folder.name
 
 
