@@ -44,6 +44,9 @@ def bench(
     checkpoint_seconds: Annotated[
         float, typer.Option(help="Time between checkpoints of this package's agents, at least [s].")
     ] = 60.0,
+    pictures: Annotated[
+        bool, typer.Option(help="Film the agents of seed 0, and draw how good their world models are.")
+    ] = True,
 ) -> None:
     """Run agents x environments x seeds, and report with statistics what they reach and what it takes.
 
@@ -57,7 +60,7 @@ def bench(
         raise InvalidSettingError(f"--jobs must be at least 1, but {jobs} was given")
     suites = load_suites(settings or [], change or [])
     names = [name.strip() for name in agents.split(",") if name.strip()]
-    plan = make_plan(suites, names, seeds, out, checkpoint_seconds)
+    plan = make_plan(suites, names, seeds, out, checkpoint_seconds, pictures)
     check_writable(out, "--out")
     failures = _run(plan, jobs, out)
     _write_report(out)

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import stable_baselines3
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
@@ -98,7 +99,7 @@ def arguments_of(settings: Mapping[str, Any], action_space: gym.Space[Any]) -> d
 
     `learning_rate` and `clip_range` may be "linear X", which falls from X to 0 in the course of the training;
     `action_noise` is `{kind = "normal" or "ornstein-uhlenbeck", std = X}`, in units of half the action range;
-    `train_freq` may be `[4, "episode"]`.
+    `train_freq` may be `[4, "episode"]`, `replay_buffer_class` "HerReplayBuffer".
 
     Raises:
         InvalidSettingError: Another form of these.
@@ -109,6 +110,11 @@ def arguments_of(settings: Mapping[str, Any], action_space: gym.Space[Any]) -> d
             arguments[name] = _schedule(name, arguments[name])
     if isinstance(arguments.get("train_freq"), list):
         arguments["train_freq"] = tuple(arguments["train_freq"])
+    if "replay_buffer_class" in arguments:
+        if arguments["replay_buffer_class"] != "HerReplayBuffer":
+            given = arguments["replay_buffer_class"]
+            raise InvalidSettingError(f'replay_buffer_class must be "HerReplayBuffer", but {given!r} was given')
+        arguments["replay_buffer_class"] = HerReplayBuffer
     if "action_noise" in arguments:
         arguments["action_noise"] = _noise(arguments["action_noise"], action_space)
     return arguments

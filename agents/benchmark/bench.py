@@ -32,7 +32,14 @@ class Plan:
     notes: list[str]  # what the user should know: damaged folders, runs that go on, agents that are left out
 
 
-def make_plan(suites: Sequence[Suite], agents: Sequence[str], seeds: int, folder: Path, seconds: float) -> Plan:
+def make_plan(
+    suites: Sequence[Suite],
+    agents: Sequence[str],
+    seeds: int,
+    folder: Path,
+    seconds: float = 60.0,
+    pictures: bool = False,
+) -> Plan:
     """Check everything and look at what the folder holds.
 
     Args:
@@ -41,6 +48,7 @@ def make_plan(suites: Sequence[Suite], agents: Sequence[str], seeds: int, folder
         seeds: Number of seeds, which are 0, 1, 2, ...
         folder: Holds, or will hold, the folders of the runs.
         seconds: Time between checkpoints, at least [s].
+        pictures: Whether to film the agents of seed 0, and to draw how good their models are.
 
     Raises:
         InvalidSettingError: A setting out of its range, or an agent that no environment has.
@@ -54,7 +62,7 @@ def make_plan(suites: Sequence[Suite], agents: Sequence[str], seeds: int, folder
         missing = check_agents(suite)
         notes += [f"{suite.env_id}: {name} is left out: its package is not installed" for name in missing]
         chosen.append(replace(suite, agents=tuple(entry for entry in suite.agents if entry.name not in missing)))
-    trials, left = make_trials(chosen, seeds, folder, seconds), []
+    trials, left = make_trials(chosen, seeds, folder, seconds, pictures), []
     for trial in trials:
         finished, problem = state_of(trial)
         if finished is not None:

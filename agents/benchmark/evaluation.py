@@ -61,8 +61,9 @@ class RandomPolicy:
 class Normalised:
     """An agent that sees normalised observations, for episodes in which they are not."""
 
-    def __init__(self, agent: PolicyPredictor, normalisation: VecNormalize) -> None:
+    def __init__(self, agent: BaseAlgorithm, normalisation: VecNormalize) -> None:
         self.agent, self.normalisation = agent, normalisation
+        self.observation_space, self.action_space = agent.observation_space, agent.action_space
 
     def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
         """Predict as the agent does."""

@@ -14,7 +14,7 @@ import numpy as np
 from .findings import TARGET, Collection, Group, Standing, efficiency, facts, improvements, standings
 from .statistics import Interval, Time, interquartile_mean
 
-__all__ = ["Table", "csv_text", "environment_table", "markdown", "tables"]
+__all__ = ["Table", "csv_text", "introduction", "markdown", "settings_lines", "tables", "troubles"]
 
 NO = "-"
 
@@ -154,14 +154,19 @@ def _troubles(collection: Collection) -> list[str]:
     if collection.failures:
         parts.append("## Failed runs")
         parts += [f"{place}:\n\n```\n{text.strip()}\n```" for place, text in collection.failures]
-    for title, places in (
+    for title, places in troubles(collection):
+        parts += [f"## {title}", "\n".join(f"- {place}" for place in places)]
+    return parts
+
+
+def troubles(collection: Collection) -> list[tuple[str, list[str]]]:
+    """Return lists of runs that do not count, by their titles."""
+    found = [
         ("Damaged runs, which are not counted", collection.damaged),
         ("Unfinished runs", collection.unfinished),
         ("Runs of other settings than the rest, which are not counted", collection.left_out),
-    ):
-        if places:
-            parts += [f"## {title}", "\n".join(f"- {place}" for place in places)]
-    return parts
+    ]
+    return [(title, places) for title, places in found if places]
 
 
 def _markdown_table(table: Table) -> str:

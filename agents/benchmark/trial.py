@@ -34,6 +34,7 @@ from .checkpoints import (
     restore_logger,
 )
 from .evaluation import Evaluation, evaluated
+from .pictures import draw_film, draw_model
 from .records import Run, discard_run, read_run, replacing, save_run
 from .run import even_marks, versions, warm_up
 from .stopwatch import PARTS, Stopwatch, splitting
@@ -53,6 +54,7 @@ class Trial:
     seed: int
     folder: Path
     checkpoint_seconds: float = 60.0  # between checkpoints, at least [s]
+    pictures: bool = False  # whether to film the agent and to draw how good its model is
 
     @property
     def name(self) -> str:
@@ -79,10 +81,22 @@ class Failure:
     traceback: str
 
 
-def make_trials(suites: list[Suite], seeds: int, folder: Path, checkpoint_seconds: float = 60.0) -> list[Trial]:
-    """Return a run for every agent and seed, each with a folder ENVIRONMENT/AGENT-SEED of its own."""
+def make_trials(
+    suites: list[Suite], seeds: int, folder: Path, checkpoint_seconds: float = 60.0, pictures: bool = False
+) -> list[Trial]:
+    """Return a run for every agent and seed, each with a folder ENVIRONMENT/AGENT-SEED of its own.
+
+    Pictures are made of those with seed 0.
+    """
     return [
-        Trial(suite, entry, seed, folder / place_of(suite.env_id) / f"{entry.name}-{seed}", checkpoint_seconds)
+        Trial(
+            suite,
+            entry,
+            seed,
+            folder / place_of(suite.env_id) / f"{entry.name}-{seed}",
+            checkpoint_seconds,
+            pictures and seed == 0,
+        )
         for suite in suites
         for entry in suite.agents
         for seed in range(seeds)
@@ -205,6 +219,10 @@ def _train(trial: Trial, agent: BaseAlgorithm, evaluation: Evaluation, checkpoin
         evaluation.decision_ms(evaluated(agent)),
     )
     files = _write_more(trial.folder, agent, measurements)
+    if trial.pictures:
+        kwargs = {**trial.suite.env}
+        draw_film(trial.suite.env_id, kwargs, evaluated(agent), trial.folder)
+        draw_model(trial.suite.env_id, kwargs, agent, trial.folder, trial.name)
     split = {part: watch.seconds[part] for part in PARTS}
     split["other"] = max(0.0, float(run.seconds[-1]) - sum(split.values()))
     save_run(
