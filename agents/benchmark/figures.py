@@ -70,7 +70,8 @@ def overall_figure(collection: Collection, looks: dict[str, dict[str, Any]]) -> 
         mean, color = interquartile_mean(found), looks[agent]["color"]
         if not np.isnan(mean.low):
             left.plot([max(mean.low, LEAST), max(mean.high, LEAST)], [row, row], color=color, linewidth=7, alpha=0.3)
-        left.plot([max(mean.value, LEAST)], [row], "o", color=color, markersize=7)
+        marker, place = ("o", mean.value) if mean.value >= LEAST else ("<", LEAST)
+        left.plot([place], [row], marker, color=color, markersize=7, clip_on=False)
     left.set_yticks(range(len(scores)), list(scores))
     left.set_ylim(len(scores) - 0.4, -0.6)
     left.set_xlim(LEAST, 1.05)
@@ -92,7 +93,7 @@ def overall_figure(collection: Collection, looks: dict[str, dict[str, Any]]) -> 
         axes.tick_params(colors=MUTED, length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(MUTED)
-    right.legend(frameon=False, labelcolor=TEXT, fontsize=9)
+    right.legend(frameon=False, labelcolor=TEXT, fontsize=9, loc="lower left")
     return figure
 
 
