@@ -60,7 +60,7 @@ def make_plan(
     chosen, notes = [], []
     for suite in choose(suites, agents):
         missing = check_agents(suite)
-        notes += [f"{suite.env_id}: {name} is left out: its package is not installed" for name in missing]
+        notes += [f"{suite.env_id}: {name} is left out: {error}" for name, error in missing.items()]
         chosen.append(replace(suite, agents=tuple(entry for entry in suite.agents if entry.name not in missing)))
     trials, left = make_trials(chosen, seeds, folder, seconds, pictures), []
     for trial in trials:

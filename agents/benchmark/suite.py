@@ -175,18 +175,18 @@ def make_entry(suite: Suite, entry: Entry, seed: int) -> BaseAlgorithm:
         ) from error
 
 
-def check_agents(suite: Suite) -> list[str]:
-    """Make every agent once, and return the names of those that cannot be because a package is missing.
+def check_agents(suite: Suite) -> dict[str, str]:
+    """Make every agent once, and return the names of those that cannot be, and which package is missing.
 
     Raises:
         InvalidSettingError: Names the agent whose settings are wrong.
     """
-    missing = []
+    missing = {}
     for entry in suite.agents:
         try:
             make_entry(suite, entry, 0).get_env().close()  # type: ignore[union-attr]
-        except MissingPackageError:
-            missing.append(entry.name)
+        except MissingPackageError as error:
+            missing[entry.name] = str(error)
     return missing
 
 
