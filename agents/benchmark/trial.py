@@ -142,6 +142,7 @@ def run_trial(trial: Trial) -> Run:
     finished, _ = state_of(trial)
     if finished is not None:
         return finished
+    begin = time.time()
     discard_run(trial.folder)
     trial.folder.mkdir(parents=True, exist_ok=True)
     clean(trial.folder, checkpoints=False)
@@ -150,7 +151,7 @@ def run_trial(trial: Trial) -> Run:
     with closing(evaluation):
         agent, checkpoint = _agent(trial)
         try:
-            done = _train(trial, agent, evaluation, checkpoint)
+            done = _train(trial, agent, evaluation, checkpoint, begin)
         finally:
             agent.env.close()  # type: ignore[union-attr]
     clean(trial.folder, checkpoints=True)
@@ -185,9 +186,11 @@ def _load(trial: Trial, path: Path) -> BaseAlgorithm:
     return algorithm_of(entry.algorithm).load(path, env, device="cpu", **again)
 
 
-def _train(trial: Trial, agent: BaseAlgorithm, evaluation: Evaluation, checkpoint: Checkpoint | None) -> Run:
+def _train(
+    trial: Trial, agent: BaseAlgorithm, evaluation: Evaluation, checkpoint: Checkpoint | None, begin: float
+) -> Run:
     """Train and evaluate, and write the files."""
-    begin, entry = time.time(), trial.entry
+    entry = trial.entry
     watch = Stopwatch(None if checkpoint is None else checkpoint.split)
     measurements = Measurements(evaluation, even_marks(entry.steps, entry.evaluations), watch)
     progress = ProgressFile(trial.folder / PROGRESS, "" if checkpoint is None else checkpoint.progress)
