@@ -37,7 +37,7 @@ episodes = 5
 algorithm = "MPC"
 steps = 1_000
 evaluations = 5
-settings = { model = "linear", learning_starts = 50, train_freq = 50, planner_kwargs = { horizon = 3, population = 16 } }
+settings = { model = "linear", train_freq = 50, planner_kwargs = { horizon = 3, population = 16 } }
 
 [agents.mbpo]
 algorithm = "MBPO"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -449,6 +451,13 @@ def test_the_settings_of_this_package_fit_their_environments(env_id: str) -> Non
     for entry in suite.agents:
         assert entry.source
     assert any(entry.algorithm in OURS for entry in suite.agents)
+
+
+def test_the_settings_of_the_readme_are_right() -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    suite = parse_suite(tomllib.loads(text), "README.md")
+    assert suite.env_id == "Pendulum-v1"
+    assert not check_agents(suite)
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
