@@ -20,8 +20,6 @@ from .trial import FAILURE, Failure, Trial, attempt, make_trials, state_of
 
 __all__ = ["Plan", "make_plan", "run_trials"]
 
-BACKENDS = ("loky",)
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -94,22 +92,20 @@ def choose(suites: Sequence[Suite], agents: Sequence[str]) -> list[Suite]:
     return [suite for suite in kept if suite.agents]
 
 
-def run_trials(trials: Sequence[Trial], processes: int, backend: str = "loky") -> Iterator[tuple[Trial, Run | Failure]]:
+def run_trials(trials: Sequence[Trial], processes: int) -> Iterator[tuple[Trial, Run | Failure]]:
     """Do runs in parallel, the longest first, with one torch thread each; yield each when it is done or has failed.
 
     A process that dies (killed, or out of memory) takes the others of its pool along. Those go on in a new pool, each
     with a pool of its own, so that the one that dies again is known; it counts as failed.
 
     Raises:
-        InvalidSettingError: Less than one process, or an unknown backend.
+        InvalidSettingError: Less than one process.
     """
     if processes < 1:
         raise InvalidSettingError(f"jobs must be at least 1, but {processes} was given")
-    if backend not in BACKENDS:
-        raise InvalidSettingError(f"there is no backend {backend!r}: choose from {', '.join(BACKENDS)}")
     left = {trial.folder: trial for trial in sorted(trials, key=lambda trial: -trial.seconds)}
     try:
-        for trial, outcome in in_parallel(_work, list(left.values()), processes, backend, batch_size=1):
+        for trial, outcome in in_parallel(_work, list(left.values()), processes, batch_size=1):
             del left[trial.folder]
             yield trial, outcome
     except (BrokenProcessPool, TerminatedWorkerError):
@@ -117,7 +113,7 @@ def run_trials(trials: Sequence[Trial], processes: int, backend: str = "loky") -
         for trial in begun:
             del left[trial.folder]
             yield trial, _alone(trial)
-        yield from run_trials(list(left.values()), processes, backend)
+        yield from run_trials(list(left.values()), processes)
 
 
 def _work(trial: Trial) -> tuple[Trial, Run | Failure]:

@@ -91,20 +91,20 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> Iterator[Run]:
 
 
 def in_parallel(
-    work: Callable[[J], R], jobs: Sequence[J], processes: int, backend: str = "loky", batch_size: int | str = "auto"
+    work: Callable[[J], R], jobs: Sequence[J], processes: int, batch_size: int | str = "auto"
 ) -> Iterator[R]:
     """Call `work` with each job in other processes, with one torch thread each; yield results as they come."""
     caller = os.getpid()
     complete = False
     try:
-        with parallel_config(backend=backend, **({"inner_max_num_threads": 1} if backend == "loky" else {})):
+        with parallel_config(backend="loky", inner_max_num_threads=1):
             parallel = Parallel(
                 n_jobs=min(processes, max(len(jobs), 1)), return_as="generator_unordered", batch_size=batch_size
             )
             yield from parallel(delayed(one_thread)(work, job, caller) for job in jobs)
         complete = True
     finally:
-        if not complete and processes > 1 and backend == "loky":
+        if not complete and processes > 1:
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 

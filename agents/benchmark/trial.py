@@ -20,7 +20,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecNormalize
 
 import mbrl_gym
-from mbrl_gym.errors import DamagedFileError, MbrlGymError
+from mbrl_gym.errors import DamagedFileError
 from mbrl_gym.models.saved import storable
 
 from .algorithms import algorithm_of, arguments_of, is_ours, step_seconds, training_env
@@ -155,18 +155,18 @@ def run_trial(trial: Trial) -> Run:
         finally:
             agent.env.close()  # type: ignore[union-attr]
     clean(trial.folder, checkpoints=True)
+    if trial.pictures:
+        draw_film(trial.suite.env_id, dict(trial.suite.env), evaluated(agent), trial.folder)
+        draw_model(trial.suite.env_id, dict(trial.suite.env), agent, trial.folder, trial.name)
     return done
 
 
 def _agent(trial: Trial) -> tuple[BaseAlgorithm, Checkpoint | None]:
-    """Return the agent of the newest checkpoint of the same settings, or a new one."""
+    """Return the agent of the newest checkpoint of the same settings and versions, or a new one."""
     marker = trial.folder / "settings.json"
-    checkpoint, problems = latest_checkpoint(trial.folder)
+    checkpoint, _ = latest_checkpoint(trial.folder)
     if checkpoint is not None and marker.exists() and marker.read_text() == _text(trial):
-        try:
-            return _load(trial, checkpoint.agent), checkpoint
-        except MbrlGymError as error:
-            problems.append(str(error))
+        return _load(trial, checkpoint.agent), checkpoint
     clean(trial.folder, checkpoints=True)
     with replacing(marker) as path:
         path.write_text(_text(trial))
@@ -174,7 +174,11 @@ def _agent(trial: Trial) -> tuple[BaseAlgorithm, Checkpoint | None]:
 
 
 def _text(trial: Trial) -> str:
-    return json.dumps({"settings": trial.settings, "versions": versions()}, indent=2)
+    return json.dumps({"settings": trial.settings, "versions": _versions()}, indent=2)
+
+
+def _versions() -> dict[str, Any]:
+    return {**versions(), "git revision": revision()}
 
 
 def _load(trial: Trial, path: Path) -> BaseAlgorithm:
@@ -222,17 +226,13 @@ def _train(
         evaluation.decision_ms(evaluated(agent)),
     )
     files = _write_more(trial.folder, agent, measurements)
-    if trial.pictures:
-        kwargs = {**trial.suite.env}
-        draw_film(trial.suite.env_id, kwargs, evaluated(agent), trial.folder)
-        draw_model(trial.suite.env_id, kwargs, agent, trial.folder, trial.name)
     split = {part: watch.seconds[part] for part in PARTS}
     split["other"] = max(0.0, float(run.seconds[-1]) - sum(split.values()))
     save_run(
         run,
         agent,
         trial.settings,
-        {**versions(), "git revision": revision()},
+        _versions(),
         files,
         seconds=split,
         evaluation_seconds=watch.seconds.get("evaluate", 0.0),
