@@ -65,26 +65,26 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/bench_robustness"), help="folder for the runs")
-    parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=3, help="0 keeps what was found before")
+    parser.add_argument("--runs", type=int, default=200, help="0 keeps what was found before")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     given = parser.parse_args()
-    for name in ("killed-not", "killed-often", "tiny"):
-        shutil.rmtree(given.out / name, ignore_errors=True)
     given.out.mkdir(parents=True, exist_ok=True)
-    lines = ["Made by `python benchmarks/bench_robustness.py`.", ""]
     if given.kills:
-        lines.append(f"- {compare_killed(given.out, given.kills, random.Random(given.seed))}")
-        print(lines[-1], flush=True)
+        found = compare_killed(given.out, given.kills, random.Random(given.seed))
+        (given.out / "killed.txt").write_text(found)
     if given.runs:
-        lines.append(f"- {time_tiny(given.out, given.runs)}")
-        print(lines[-1], flush=True)
+        (given.out / "tiny.txt").write_text(time_tiny(given.out, given.runs))
+    parts = [path.read_text() for name in ("killed", "tiny") if (path := given.out / f"{name}.txt").exists()]
+    lines = ["Made by `python benchmarks/bench_robustness.py`:", "", *(f"- {part}" for part in parts)]
+    print("\n".join(lines))
     with replacing(RESULTS) as path:
         path.write_text("\n".join(lines) + "\n")
 
 
 def command(out: Path, text: str, name: str, seeds: int) -> list[str]:
-    """Return a benchmark's command, after writing its settings."""
+    """Return a benchmark's command, after writing its settings and removing its runs."""
+    shutil.rmtree(out / name, ignore_errors=True)
     file = out / f"{name.partition('-')[0]}.toml"
     file.write_text(text)
     options = ["--seeds", str(seeds), "--jobs", "2", "--checkpoint-seconds", "0.5", "--no-pictures"]

@@ -122,6 +122,11 @@ class Collection:
         own = [group for group in self.groups if group.agent == agent]
         return {group.env_id: group.scores[-1] for group in own if group.scores is not None}
 
+    def all_final_scores(self) -> dict[str, dict[str, Array]]:
+        """Return `final_scores` of the agents that have some."""
+        scores = {agent: self.final_scores(agent) for agent in self.agents}
+        return {agent: found for agent, found in scores.items() if found}
+
 
 def collect(folder: Path) -> Collection:
     """Read the runs in a folder: its folders ENVIRONMENT/AGENT-SEED."""
@@ -214,9 +219,9 @@ def efficiency(groups: list[Group]) -> list[Efficiency]:
 def improvements(collection: Collection) -> list[tuple[str, str, int, Interval]]:
     """Return for each pair of agents: both, their common tasks, and the probability that the first one scores more."""
     found = []
-    scores = {agent: collection.final_scores(agent) for agent in collection.agents}
-    for i, one in enumerate(collection.agents):
-        for other in collection.agents[i + 1 :]:
+    scores = collection.all_final_scores()
+    for i, one in enumerate(scores):
+        for other in list(scores)[i + 1 :]:
             common = len(scores[one].keys() & scores[other].keys())
             if common:
                 found.append((one, other, common, probability_of_improvement(scores[one], scores[other])))

@@ -11,8 +11,8 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
-from .figures import curves_figure, overall_figure, styles
-from .findings import Collection, facts
+from .figures import curve_figure, profiles_figure, scores_figure, styles
+from .findings import Collection, Group, facts
 from .markdown import introduction, settings_lines, tables, troubles
 from .pictures import FILM, MODEL
 
@@ -31,12 +31,8 @@ def page(collection: Collection) -> str:
             "tables": content,
             "films": [],
             "models": [],
-            "picture": None,
-            "alt": "learning curves" if groups else "scores and performance profiles",
+            "pictures": _pictures(collection, groups, looks),
         }
-        figure = curves_figure(groups, looks) if groups else overall_figure(collection, looks)
-        if figure is not None:
-            section["picture"] = _figure(figure)
         for group in groups:
             for kind, name in (("films", FILM), ("models", MODEL)):
                 files = [run.folder / name for run in group.runs if (run.folder / name).exists()]
@@ -52,6 +48,19 @@ def page(collection: Collection) -> str:
         settings=settings_lines(collection),
         facts="; ".join(facts(collection)) + ".",
     )
+
+
+def _pictures(collection: Collection, groups: list[Group], looks: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what pictures show, and the pictures: of an environment, or of all if there are no groups."""
+    if groups:
+        return [
+            ("scores against environment steps", _figure(curve_figure(groups, "steps", looks))),
+            ("scores against training time", _figure(curve_figure(groups, "seconds", looks))),
+        ]
+    return [
+        ("scores at the end of training", _figure(scores_figure(collection, looks))),
+        ("performance profiles", _figure(profiles_figure(collection, looks))),
+    ]
 
 
 def _figure(figure: Figure) -> str:

@@ -127,7 +127,7 @@ def test_a_full_folder(full: Path) -> None:
     for words in ("Failed", "Damaged", "Unfinished"):
         assert words not in text + page
     kinds = [source[:15] for source in sources(page)]
-    assert kinds == ["data:image/png;"] * 2 + ["data:image/gif;"] * 2 + ["data:image/png;"]
+    assert kinds == ["data:image/png;"] * 4 + ["data:image/gif;"] * 2 + ["data:image/png;"]
     assert "http" not in page.replace("https://", "")  # no other file is asked for
     rows = list(csv.DictReader((full / "runs.csv").read_text().splitlines()))
     assert len(rows) == 2 * 4 + 2 * 3
@@ -227,7 +227,7 @@ def test_a_browser_shows_every_picture(full: Path, width: int) -> None:
         page.on("request", lambda asked: messages.append(asked.url) if asked.url.startswith("http") else None)
         page.goto((full / "report.html").as_uri())
         pictures = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth])")
-        assert len(pictures) == 5
+        assert len(pictures) == 7
         for complete, natural, shown in pictures:
             assert complete
             assert natural >= 320
