@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def save_run(
     with replacing(run.folder / RUN) as path:
         digests = {name: digest(run.folder / name) for name in (AGENT, CURVE, *files)}
         content = {"settings": settings, "decision_ms": run.decision_ms, "versions": versions, "files": digests}
-        path.write_text(json.dumps({**content, **facts}, indent=2))
+        path.write_text(json.dumps({**content, **facts, "finished": time.time()}, indent=2))
 
 
 def load_run(folder: Path, settings: dict[str, Any]) -> Run | None:

@@ -238,7 +238,6 @@ def _train(
         evaluation_seconds=watch.seconds.get("evaluate", 0.0),
         resumed=resumed,
         started=begin,
-        finished=time.time(),
     )
     return run
 
