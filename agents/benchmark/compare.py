@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,13 +112,20 @@ def in_parallel(
 
 def one_thread(work: Callable[[J], R], job: J, caller: int) -> R:
     if os.getpid() != caller:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair
+        _settle()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         return work(job)
     finally:
         torch.set_num_threads(threads)
+
+
+@functools.cache
+def _settle() -> None:
+    """Prepare this process, once, for the work of others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair
+    gc.freeze()  # loky collects garbage after every job: what was imported need not be looked through each time
 
 
 def _work(job: Job) -> Run:
