@@ -47,12 +47,20 @@ class ResumableCheckpointCallback(BaseCallback):
         self._saved_at = self.num_timesteps
 
     def _on_rollout_start(self) -> None:
-        if self.model.num_timesteps - self._saved_at >= self.every:
+        if self.due():
             self._saved_at = self.model.num_timesteps
             path = self.path.replace("{steps}", str(self._saved_at))
-            self.model.save(path, include=["replay_buffer"])
+            self.write(path)
             if self.verbose:
                 print(f"Saved a checkpoint at {self._saved_at} steps to {path}")
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self.model.num_timesteps - self._saved_at >= self.every
+
+    def write(self, path: str) -> None:
+        """Write a checkpoint."""
+        self.model.save(path, include=["replay_buffer"])
 
     def _on_step(self) -> bool:
         return True

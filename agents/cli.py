@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +21,9 @@ from typer.core import TyperGroup
 
 import mbrl_gym
 from mbrl_gym.errors import InvalidSettingError, MbrlGymError
+
+from . import cli_bench
+from .cli_bench import check_writable, count
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -96,7 +98,7 @@ def compare(
         raise InvalidSettingError(f"--jobs must be at least 1, but {jobs} was given")
     if gif:
         benchmark.check_drawable(env_id, "rgb_array")
-    _check_writable(folder, "--out")
+    check_writable(folder, "--out")
     runs = _run_all(todo, jobs)
     files = _write_results(env_id, runs, folder, seeds, episodes)
     if gif:
@@ -126,7 +128,7 @@ def watch(
     benchmark.check_env(env_id).close()
     player = benchmark.load_agent(agent, algo)
     if gif is not None:
-        _check_writable(gif.absolute().parent, "--gif")
+        check_writable(gif.absolute().parent, "--gif")
         total = benchmark.write_gif(env_id, player, gif, seed=seed)
         typer.echo(f"{gif}: return {total:.2f}")
         return
@@ -171,6 +173,10 @@ def play(
         typer.echo("\n".join(game.help))
         with contextlib.closing(game):
             game.run()
+
+
+app.command()(cli_bench.bench)
+app.command()(cli_bench.report)
 
 
 @app.command()
@@ -280,7 +286,7 @@ def _run_all(jobs: Sequence[Job], processes: int) -> list[Run]:
     with _progress() as progress:
         task = progress.add_task("runs", total=len(jobs), completed=len(runs))
         if runs:
-            progress.print(f"{_count(len(runs), 'run')} of {len(jobs)} found in {jobs[0].folder.parent}")
+            progress.print(f"{count(len(runs), 'run')} of {len(jobs)} found in {jobs[0].folder.parent}")
         try:
             for run in run_jobs(left, processes):
                 runs.append(run)
@@ -289,7 +295,7 @@ def _run_all(jobs: Sequence[Job], processes: int) -> list[Run]:
         except KeyboardInterrupt:
             done = sum(job.finished() is not None for job in jobs)
             raise KeyboardInterrupt(
-                f"{_count(done, 'run')} of {len(jobs)} finished: the same command goes on with the others"
+                f"{count(done, 'run')} of {len(jobs)} finished: the same command goes on with the others"
             ) from None
     return runs
 
@@ -318,7 +324,7 @@ def _write_results(env_id: str, runs: Sequence[Run], folder: Path, seeds: int, e
 
     reference = benchmark.reference(env_id, episodes)
     summaries = benchmark.summarize(runs)
-    title = f"{env_id} ({_count(seeds, 'seed')}, {_count(episodes, 'evaluation episode')})"
+    title = f"{env_id} ({count(seeds, 'seed')}, {count(episodes, 'evaluation episode')})"
     caption = "return: median over seeds; times: one core"
     Console().print(benchmark.render(summaries, reference, title=title, caption=caption))
     benchmark.write_results(summaries, reference, folder / "results.csv")
@@ -332,15 +338,6 @@ def _describe_run(run: Run) -> str:
         f"{run.agent}, seed {run.seed}: return {run.mean[-1]:,.2f} after {run.steps[-1]:,} steps "
         f"in {run.seconds[-1]:,.1f} s"
     )
-
-
-def _check_writable(folder: Path, option: str) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InvalidSettingError(f"cannot write to {folder} ({error.strerror}): give another {option}") from error
 
 
 @contextlib.contextmanager
@@ -364,7 +361,3 @@ def _describe(space: gym.Space[Any]) -> str:
     shape = ", ".join(str(size) for size in space.shape)
     same = np.isfinite([low[0], high[0]]).all() and (low == low[0]).all() and (high == high[0]).all()
     return f"Box({low[0]:g}, {high[0]:g}, ({shape},))" if same else f"Box(({shape},))"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

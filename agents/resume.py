@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium import wrappers
+from gymnasium.envs import classic_control
 from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
@@ -36,14 +37,22 @@ WRAPPER_STATE: dict[type, tuple[str, ...]] = {
         "total_steps",
     ),
 }
+INNERMOST_STATE: dict[type, tuple[str, ...]] = {
+    # Those of Gymnasium's environments that have no `get_state`, but whose future a few attributes decide.
+    classic_control.AcrobotEnv: ("state",),
+    classic_control.CartPoleEnv: ("state", "steps_beyond_terminated"),
+    classic_control.Continuous_MountainCarEnv: ("state",),
+    classic_control.MountainCarEnv: ("state",),
+    classic_control.PendulumEnv: ("state", "last_u"),
+}
 VEC_MONITOR_STATE = ("episode_count", "episode_returns", "episode_lengths")
 
 
 def snapshot_env(env: VecEnv) -> dict[str, Any] | None:
     """Return everything that decides an environment's future, or None if it cannot be had.
 
-    It can be had where the innermost environment has `get_state` (all of this package's have) and every wrapper
-    around it is known.
+    It can be had where the innermost environment has `get_state` (all of this package's have) or is one of
+    Gymnasium's classic control tasks, and every wrapper around it is known.
     """
     if isinstance(env, VecMonitor):
         inner = snapshot_env(env.venv)
@@ -81,12 +90,13 @@ def _chain(env: gym.Env[Any, Any]) -> list[gym.Env[Any, Any]]:
 
 def _snapshot_single(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
     *layers, innermost = _chain(env)
-    if not hasattr(innermost, "get_state") or any(type(layer) not in WRAPPER_STATE for layer in layers):
+    known = hasattr(innermost, "get_state") or type(innermost) in INNERMOST_STATE
+    if not known or any(type(layer) not in WRAPPER_STATE for layer in layers):
         return None
     return {
         "names": [type(layer).__name__ for layer in layers],
         "layers": [_attributes(layer, WRAPPER_STATE[type(layer)]) for layer in layers],
-        "innermost": innermost.get_state(),
+        "innermost": _innermost_state(innermost),
     }
 
 
@@ -96,7 +106,20 @@ def _restore_single(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
         _set_attributes(layer, attributes)
         if isinstance(layer, PassiveEnvChecker):  # it would compare the next step with a reset that it has not seen
             layer.checked_reset = layer.checked_step = layer.checked_data_reuse = True
-    innermost.set_state(state["innermost"])  # type: ignore[attr-defined]
+    if type(innermost) in INNERMOST_STATE:
+        _set_attributes(innermost, state["innermost"]["attributes"])
+        innermost.np_random.bit_generator.state = state["innermost"]["generator"]
+    else:
+        innermost.set_state(state["innermost"])  # type: ignore[attr-defined]
+
+
+def _innermost_state(env: gym.Env[Any, Any]) -> Any:
+    if type(env) not in INNERMOST_STATE:
+        return env.get_state()  # type: ignore[attr-defined]
+    return {
+        "attributes": {name: getattr(env, name, None) for name in INNERMOST_STATE[type(env)]},
+        "generator": env.np_random.bit_generator.state,
+    }
 
 
 def _same_structure(mine: dict[str, Any] | None, other: dict[str, Any]) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from joblib import Parallel, delayed, parallel_config
@@ -20,7 +22,10 @@ from .records import Run, load_run
 from .run import describe, run
 from .settings import AGENTS, check_env, full_id
 
-__all__ = ["Job", "make_jobs", "run_jobs"]
+__all__ = ["Job", "in_parallel", "make_jobs", "one_thread", "run_jobs"]
+
+J = TypeVar("J")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -84,24 +89,46 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> Iterator[Run]:
     """
     if processes < 1:
         raise InvalidSettingError(f"jobs must be at least 1, but {processes} was given")
-    queue = sorted(jobs, key=lambda job: -job.seconds)
+    return in_parallel(_work, sorted(jobs, key=lambda job: -job.seconds), processes)
+
+
+def in_parallel(
+    work: Callable[[J], R], jobs: Sequence[J], processes: int, batch_size: int | str = "auto"
+) -> Iterator[R]:
+    """Call `work` with each job in other processes, with one torch thread each; yield results as they come."""
     caller = os.getpid()
     complete = False
     try:
         with parallel_config(backend="loky", inner_max_num_threads=1):
-            parallel = Parallel(n_jobs=min(processes, max(len(queue), 1)), return_as="generator_unordered")
-            yield from parallel(delayed(_work)(job, caller) for job in queue)
+            parallel = Parallel(
+                n_jobs=min(processes, max(len(jobs), 1)), return_as="generator_unordered", batch_size=batch_size
+            )
+            yield from parallel(delayed(one_thread)(work, job, caller) for job in jobs)
         complete = True
     finally:
         if not complete and processes > 1:
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
-def _work(job: Job, caller: int) -> Run:
+def one_thread(work: Callable[[J], R], job: J, caller: int) -> R:
     if os.getpid() != caller:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair
+        _settle()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        return work(job)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@functools.cache
+def _settle() -> None:
+    """Prepare this process, once, for the work of others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair
+    gc.freeze()  # loky collects garbage after every job: what was imported need not be looked through each time
+
+
+def _work(job: Job) -> Run:
     try:
         return run(
             job.env_id,
@@ -114,5 +141,3 @@ def _work(job: Job, caller: int) -> Run:
         )
     except MbrlGymError as error:
         raise type(error)(f"{job.agent}, seed {job.seed}: {error}") from error
-    finally:
-        torch.set_num_threads(threads)

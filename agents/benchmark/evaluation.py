@@ -5,24 +5,38 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import PolicyPredictor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+
+import mbrl_gym
+from mbrl_gym.scores import EVALUATION_SEEDS, evaluation_states
 
 from ..mpc import MPC
 from ..vec_env import as_sb3_vec_env
 
-__all__ = ["EVALUATION_SEED", "Evaluation", "EvaluationCallback", "RandomPolicy", "Reference", "reference"]
+__all__ = [
+    "EVALUATION_SEED",
+    "Evaluation",
+    "EvaluationCallback",
+    "Normalised",
+    "RandomPolicy",
+    "Reference",
+    "evaluated",
+    "reference",
+]
 
-EVALUATION_SEED = 1_000_000  # far from the seeds of training
+EVALUATION_SEED = EVALUATION_SEEDS[0]
 
 
 class RandomPolicy:
@@ -44,6 +58,18 @@ class RandomPolicy:
         return np.array([self.action_space.sample() for _ in range(rows)]), None
 
 
+class Normalised:
+    """An agent that sees normalised observations, for episodes in which they are not."""
+
+    def __init__(self, agent: BaseAlgorithm, normalisation: VecNormalize) -> None:
+        self.agent, self.normalisation = agent, normalisation
+        self.observation_space, self.action_space = agent.observation_space, agent.action_space
+
+    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predict as the agent does."""
+        return self.agent.predict(self.normalisation.normalize_obs(observation), *args, **kwargs)
+
+
 class Evaluation:
     """A fixed set of episodes of one environment.
 
@@ -53,32 +79,55 @@ class Evaluation:
     Args:
         env_id: The environment.
         episodes: Number N of episodes.
+        scored: Whether they start as those of `mbrl_gym.score`, of which there are 100. Other packages' environments
+            do so anyway.
+        **settings: Arguments of `gym.make`.
     """
 
-    def __init__(self, env_id: str, episodes: int) -> None:
+    def __init__(self, env_id: str, episodes: int, *, scored: bool = False, **settings: Any) -> None:
         self.episodes = episodes
-        with gym.make(env_id) as single:
+        with gym.make(env_id, **settings) as single:
             spec = single.spec
         assert spec is not None
         self.steps = spec.max_episode_steps  # length of an episode
+        self.lengths = np.zeros(episodes, np.int64)  # [N] of the episodes played last
         self.env: VecEnv
+        self._options: dict[str, Any] = {}
         if str(spec.vector_entry_point).startswith("mbrl_gym."):
-            self.env = as_sb3_vec_env(gym.make_vec(env_id, num_envs=episodes, autoreset_mode="SameStep"))
+            vector_env = gym.make_vec(env_id, num_envs=episodes, autoreset_mode="SameStep", **settings)
+            self.env = as_sb3_vec_env(vector_env)
+            if scored and env_id in mbrl_gym.env_ids():
+                self._options = {"state": evaluation_states(env_id)[:episodes]}
         else:
-            self.env = DummyVecEnv([lambda: gym.make(env_id)] * episodes)
+            self.env = DummyVecEnv([lambda: gym.make(env_id, **settings)] * episodes)
 
     def __call__(self, policy: PolicyPredictor) -> np.ndarray[Any, Any]:
-        """Return the N returns of a policy that acts deterministically, in the order in which episodes end."""
-        self.env.seed(EVALUATION_SEED)
-        returns, _ = evaluate_policy(
-            policy, self.env, self.episodes, deterministic=True, return_episode_rewards=True, warn=False
+        """Return the N returns of a policy that acts deterministically, in the order of their starts."""
+        self._prepare()
+        ended: list[int] = []  # rows in the order in which their episodes end
+        returns, lengths = evaluate_policy(
+            policy,
+            self.env,
+            self.episodes,
+            deterministic=True,
+            return_episode_rewards=True,
+            warn=False,
+            callback=lambda inner, _: ended.append(inner["i"]) if inner["done"] else None,
         )
-        return np.array(returns, np.float64)
+        order = np.argsort(ended)
+        self.lengths = np.array(lengths, np.int64)[order]
+        return np.array(returns, np.float64)[order]
 
     def starts(self) -> Any:
         """Return the observations `[N, ...]` in which the episodes start."""
-        self.env.seed(EVALUATION_SEED)
+        self._prepare()
         return self.env.reset()
+
+    def _prepare(self) -> None:
+        """Make the next reset start the episodes."""
+        self.env.seed(EVALUATION_SEED)
+        if self._options:
+            self.env.set_options(self._options)
 
     def optimum(self) -> float | None:
         """Return the mean of the best returns that are possible in the N episodes.
@@ -114,7 +163,8 @@ class Evaluation:
 class EvaluationCallback(BaseCallback):
     """Evaluates the agent before, during and after training, and times the training in between.
 
-    A planning agent acts at random until its model is fitted for the first time, and is evaluated so.
+    A planning agent acts at random until its model is fitted for the first time, and is evaluated so. Agents that see
+    normalised observations (`VecNormalize`) are given such.
 
     Args:
         evaluation: The episodes.
@@ -129,10 +179,29 @@ class EvaluationCallback(BaseCallback):
         self._marks = list(marks)
         self._started: float | None = None  # the clock when training started [s]
         self._paused = 0.0  # time of evaluations since then [s]
+        self._before: float | None = None  # training time of a run that is resumed [s]
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far [s]."""
+        return 0.0 if self._started is None else time.perf_counter() - self._started - self._paused
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the clock."""
+        begin = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - begin
+
+    def resume(self, rows: Sequence[tuple[int, float, float, float]], seconds: float) -> None:
+        """Go on after a training that was broken off: these evaluations were made in so many seconds."""
+        self.rows, self._before = list(rows), seconds
+        self._marks = [mark for mark in self._marks if mark > rows[-1][0]]
 
     def _on_training_start(self) -> None:
-        self._evaluate()
-        self._started, self._paused = time.perf_counter(), 0.0
+        if self._before is None:
+            self._evaluate()
+        self._started, self._paused = time.perf_counter() - (self._before or 0.0), 0.0
 
     def _on_step(self) -> bool:
         if self._marks and self.num_timesteps >= self._marks[0]:
@@ -144,14 +213,22 @@ class EvaluationCallback(BaseCallback):
         self._evaluate()
 
     def _evaluate(self) -> None:
-        begin = time.perf_counter()
-        policy: PolicyPredictor = self.model
-        if isinstance(self.model, MPC) and not self.model.world_model.fitted:
-            policy = RandomPolicy(self.evaluation.env.action_space)
-        returns = self.evaluation(policy)
-        seconds = 0.0 if self._started is None else begin - self._started - self._paused
-        self.rows.append((self.model.num_timesteps, seconds, float(returns.mean()), float(returns.std())))
-        self._paused += time.perf_counter() - begin
+        seconds = self.seconds
+        with self.paused():
+            returns = self.evaluation(evaluated(self.model))
+            self.note(returns)
+            self.rows.append((self.model.num_timesteps, seconds, float(returns.mean()), float(returns.std())))
+
+    def note(self, returns: np.ndarray[Any, Any]) -> None:
+        """Look at the returns `[N]` of an evaluation."""
+
+
+def evaluated(agent: BaseAlgorithm) -> PolicyPredictor:
+    """Return what is evaluated of an agent that learns."""
+    if isinstance(agent, MPC) and not agent.world_model.fitted:
+        return RandomPolicy(agent.action_space)
+    normalisation = agent.get_vec_normalize_env()
+    return agent if normalisation is None else Normalised(agent, normalisation)
 
 
 @dataclass(frozen=True)

@@ -106,15 +106,33 @@ def play(env: gym.Env[Any, Any], agent: BaseAlgorithm, seed: int | None = None) 
     yield total
 
 
-def write_gif(env_id: str, agent: BaseAlgorithm, path: str | Path, *, seed: int = 0) -> float:
+def write_gif(
+    env_id: str,
+    agent: BaseAlgorithm,
+    path: str | Path,
+    *,
+    seed: int = 0,
+    size: tuple[int, int] = SIZE,
+    max_bytes: int | None = None,
+    **settings: Any,
+) -> float:
     """Write one episode as an animated GIF of at most 480 x 360 pixels and 3 MB, and return its return.
 
     Long episodes are shown in every n-th step.
 
+    Args:
+        env_id: The environment.
+        agent: Who plays.
+        path: The file.
+        seed: Seeds the episode.
+        size: Largest picture [px].
+        max_bytes: Size of the file; pictures are left out until it is kept.
+        **settings: Arguments of `gym.make`.
+
     Raises:
         InvalidSettingError: No such environment, one that cannot draw, or one with other spaces than the agent's.
     """
-    with closing(make_film_env(env_id, agent, "rgb_array")) as env:
+    with closing(make_film_env(env_id, agent, "rgb_array", size, **settings)) as env:
         length = (env.spec.max_episode_steps if env.spec else None) or MAX_FRAMES
         stride = -(-length // MAX_FRAMES)
         duration = 1000 / env.metadata.get("render_fps", 30)
@@ -124,12 +142,12 @@ def write_gif(env_id: str, agent: BaseAlgorithm, path: str | Path, *, seed: int 
         for step, reached in enumerate(play(env, agent, seed)):
             total = reached
             if step % stride == 0:
-                frames.append(_picture(env.render()))
-        frames.append(_picture(env.render()))
+                frames.append(_picture(env.render(), size))
+        frames.append(_picture(env.render(), size))
     duration *= stride
     if stride > 1:
         duration = min(duration, MAX_DURATION)
-    _save(frames, duration, Path(path))
+    _save(frames, duration, Path(path), max_bytes or MAX_BYTES)
     return total
 
 
@@ -142,13 +160,13 @@ def write_best_gif(env_id: str, runs: Sequence[Run], folder: Path) -> Path:
     return path
 
 
-def _picture(pixels: Any) -> Image.Image:
+def _picture(pixels: Any, size: tuple[int, int]) -> Image.Image:
     picture = Image.fromarray(np.asarray(pixels))
-    picture.thumbnail(SIZE, Image.Resampling.LANCZOS)
+    picture.thumbnail(size, Image.Resampling.LANCZOS)
     return picture
 
 
-def _save(frames: Sequence[Image.Image], duration: float, path: Path) -> None:
+def _save(frames: Sequence[Image.Image], duration: float, path: Path, max_bytes: int) -> None:
     """Write frames of `duration` ms, the last one for a second; leave out every other one while the file is large."""
     palette = _palette(frames)
     while True:
@@ -158,7 +176,7 @@ def _save(frames: Sequence[Image.Image], duration: float, path: Path) -> None:
         indexed[0].save(
             content, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=False
         )
-        if content.tell() <= MAX_BYTES or len(frames) < 20:
+        if content.tell() <= max_bytes or len(frames) < 20:
             break
         frames, duration = [*frames[:-1:2], frames[-1]], 2 * duration
     with replacing(path) as temporary:

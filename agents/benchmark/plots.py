@@ -15,10 +15,21 @@ from .evaluation import Reference
 from .records import Run, replacing
 from .settings import AGENTS
 
-__all__ = ["plot_learning_curves"]
+__all__ = [
+    "LINES",
+    "MOST",
+    "MUTED",
+    "PALETTE",
+    "TEXT",
+    "count_label",
+    "duration_label",
+    "plot_learning_curves",
+    "style",
+]
 
 # Okabe and Ito's palette, which colour-blind people can tell apart.
-COLORS = dict(zip(AGENTS, ("#0072B2", "#CC79A7", "#D55E00", "#009E73", "#E69F00", "#56B4E9"), strict=True))
+PALETTE = ("#0072B2", "#CC79A7", "#D55E00", "#009E73", "#E69F00", "#56B4E9")
+COLORS = dict(zip(AGENTS, PALETTE, strict=True))
 TEXT, MUTED, LINES = "#283548", "#5E6C80", "#E2E8F0"
 MOST = 1000.0  # ratio of the ends of the logarithmic part: what comes before takes little room
 
@@ -63,10 +74,10 @@ def _draw_panel(axes: Any, runs: Sequence[Run], column: str, reference: Referenc
     if reference.optimum is not None:
         axes.axhline(reference.optimum, color=TEXT, linewidth=1.2, linestyle=(0, (6, 3)), label="optimum", zorder=1)
     axes.axhline(reference.random, color=MUTED, linewidth=1.2, linestyle=(0, (1, 2)), label="random", zorder=1)
-    _style(axes, max(first, last / MOST), last, _count if column == "steps" else _duration)
+    style(axes, max(first, last / MOST), last, count_label if column == "steps" else duration_label)
 
 
-def _style(axes: Any, first: float, last: float, label: Callable[[float, int], str]) -> None:
+def style(axes: Any, first: float, last: float, label: Callable[[float, int], str]) -> None:
     """Scale the x axis logarithmically from `first` to `last`, and clear the frame."""
     axes.set_xscale("symlog", linthresh=first, linscale=0.4)
     axes.set_xlim(0, 1.15 * last)
@@ -83,9 +94,9 @@ def _style(axes: Any, first: float, last: float, label: Callable[[float, int], s
     axes.spines["bottom"].set_color(MUTED)
 
 
-def _count(value: float, _: int) -> str:
+def count_label(value: float, _: int) -> str:
     return f"{value:,.0f}"
 
 
-def _duration(value: float, _: int) -> str:
+def duration_label(value: float, _: int) -> str:
     return f"{value:,g} s" if value else "0"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 
 from mbrl_gym.errors import InvalidSettingError
@@ -19,7 +18,7 @@ from .evaluation import EVALUATION_SEED, Evaluation, EvaluationCallback
 from .records import Run, discard_run, load_run, save_run
 from .settings import AGENTS, check_agent, check_env, full_id, make_agent, settings_of
 
-__all__ = ["describe", "run"]
+__all__ = ["describe", "even_marks", "run", "versions", "warm_up"]
 
 PACKAGES = ("mbrl-gym", "gymnasium", "stable-baselines3", "torch", "numpy")
 
@@ -67,17 +66,20 @@ def run(
 def _train(env: gym.Env[Any, Any], evaluation: Evaluation, settings: dict[str, Any], folder: Path) -> Run:
     name, seed, steps = settings["agent"], settings["seed"], settings["steps"]
     model = make_agent(name, env, settings["env_id"], seed)
-    marks = [-(-steps * k // settings["evaluations"]) for k in range(1, settings["evaluations"])]
-    callback = EvaluationCallback(evaluation, marks)
-    _warm_up()
+    callback = EvaluationCallback(evaluation, even_marks(steps, settings["evaluations"]))
+    warm_up()
     model.learn(steps, callback=callback)
-    at, seconds, mean, std = np.array(callback.rows).T
-    done = Run(name, seed, folder, at.astype(np.int64), seconds, mean, std, evaluation.decision_ms(model))
-    save_run(done, model, settings, _versions())
+    done = Run.of(name, seed, folder, callback.rows, evaluation.decision_ms(model))
+    save_run(done, model, settings, versions())
     return done
 
 
-def _warm_up() -> None:
+def even_marks(steps: int, evaluations: int) -> list[int]:
+    """Return the steps of evaluations at even distances, but for the one at the end."""
+    return [-(-steps * k // evaluations) for k in range(1, evaluations)]
+
+
+def warm_up() -> None:
     """Take an optimiser step: the first one in a process makes torch load parts of itself, for seconds."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
@@ -119,7 +121,7 @@ def describe(
     }
 
 
-def _versions() -> dict[str, Any]:
+def versions() -> dict[str, Any]:
     """Return what else may matter to the result, or to its times."""
     return {
         "python": platform.python_version(),

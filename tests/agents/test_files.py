@@ -13,7 +13,8 @@ from agent_toys import TINY, environment, native
 from numpy.testing import assert_array_equal
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import CheckpointCallback
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from mbrl_gym.agents import CEM, MPC, PETS, ResumableCheckpointCallback
 from mbrl_gym.agents.replay import transitions
@@ -343,3 +344,26 @@ def test_archives_return_what_they_were_given():
     assert back["big"] == 2**100
     assert_array_equal(back["b"]["c"], np.arange(3))
     assert torch.equal(back["b"]["d"], torch.ones(2, 2))
+
+
+@pytest.mark.parametrize(
+    "env_id", ["Acrobot-v1", "CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"]
+)
+def test_classic_control_goes_on_from_a_snapshot_as_if_nothing_had_been(env_id, tmp_path):
+    """Through a file, since it turns tuples into lists and numbers of numpy into Python's."""
+    first, second = (DummyVecEnv([lambda: Monitor(gym.make(env_id))]) for _ in range(2))
+    first.seed(3)
+    first.reset()
+    second.seed(4)
+    second.reset()
+    space = first.action_space
+    space.seed(5)
+    actions = [np.array([space.sample()]) for _ in range(600)]
+    for action in actions[:30]:
+        first.step(action)
+    saved.write_archive(tmp_path / "state.zip", "Snapshot", snapshot_env(first))
+    assert restore_env(second, saved.read_archive(tmp_path / "state.zip")[1])
+    for action in actions[30:]:  # over the ends of episodes, whose successors are drawn
+        one, other = first.step(action), second.step(action)
+        for mine, its in zip(one[:3], other[:3], strict=True):
+            np.testing.assert_array_equal(mine, its)
