@@ -210,7 +210,7 @@ def bandits(
     given: dict[str, Any] = {"env_kwargs": parse_settings(settings, ","), "means": _parse_means(means)}
     for algorithm in todo.values():  # before anything is run
         BanditPolicy(algorithm, env_id)
-    _check_writable(folder, "--out")
+    check_writable(folder, "--out")
     runs = []
     with _progress() as progress:
         for label, algorithm in todo.items():
@@ -223,7 +223,7 @@ def bandits(
 
             common = {"problems": problems, "pulls": pulls, "seed": seed, **given}
             runs.append(run_bandit(algorithm, env_id, label=label, progress=tell, **common))
-    title = f"{env_id} ({_count(problems, 'problem')}, {_count(pulls, 'pull')})"
+    title = f"{env_id} ({count(problems, 'problem')}, {count(pulls, 'pull')})"
     Console().print(render_runs(runs, title=title))
     write_runs(runs, folder / "results.csv")
     write_run_curves(runs, folder / "curves.csv")
