@@ -26,6 +26,7 @@ OURS = {
     # name: (module, first argument, rough cost of a training step on one core [s])
     "MPC": ("mpc", "iCEM", 0.05),
     "PETS": ("mpc", "CEM", 0.3),
+    "MCTS": ("mcts", "UCT", 0.05),
     "MBPO": ("mbpo", "MlpPolicy", 0.15),
     "DynaTD3": ("mbpo", "MlpPolicy", 0.1),
     "DynaDQN": ("mbpo", "MlpPolicy", 0.05),
