@@ -315,6 +315,22 @@ def test_box_actions_widen_with_visits():
     assert few.tree.nodes["width"][0, 0] == 3
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_mean_of_several_rollouts_counts(compiled):
+    """The deviation of a leaf's value falls with the root of their number."""
+    model, observation, valid = TreeProblem(6, 2, 0).model, np.zeros(1, int), np.array([[False, True]])
+    if not compiled:
+        model, observation, valid = steps(), np.full((1, 1), 5.0, np.float32), np.array([[False, False, True]])
+
+    def spread(rollouts):
+        tree = search(model, simulations=1, rollouts=rollouts)
+        trees = [tree.search(model, observation, seed=seed, valid=valid).tree for seed in range(200)]
+        return np.std([each.nodes["raw"][0, 1] for each in trees])
+
+    assert spread(1) > 0.1
+    assert spread(16) / spread(1) == pytest.approx(1 / 4, rel=0.3)
+
+
 def test_the_principal_variation_walks_to_the_goal():
     finder = TreeSearch(steps().action_space, simulations=400, horizon=6)
     found = finder.search(steps(), torch.tensor([[2.0]]))

@@ -97,7 +97,7 @@ class Rules(NamedTuple):
     outcome_exponent: float
     value_scale: float
     visit_offset: float
-    rollout: bool
+    rollouts: int  # of each leaf; 0 for none
 
 
 class Root(NamedTuple):

@@ -110,8 +110,10 @@ def _value(tree: Tree, rules: Rules, flight: Flight, leaf: int, machine: Machine
     if flight.status[leaf] == EVALUATES:
         value = machine.evaluate(machine.parameters, tree.states[node], tree.prior[node], tree.random)
         steps = rules.horizon - flight.depth[leaf]
-        if rules.rollout and steps > 0:
-            value = _roll_out(tree, rules, node, steps, machine)
+        if rules.rollouts and steps > 0:
+            value = 0.0
+            for _ in range(rules.rollouts):
+                value += _roll_out(tree, rules, node, steps, machine) / rules.rollouts
         tree.nodes[node].raw = value
     return tree.nodes[node].raw
 

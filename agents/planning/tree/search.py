@@ -170,7 +170,7 @@ class TreeSearch:
             outcome_exponent=float(outcome[1]),
             value_scale=float(given.value_scale),
             visit_offset=float(given.visit_offset),
-            rollout=rollout,
+            rollouts=int(given.rollouts) if rollout else 0,
         )
 
     @property

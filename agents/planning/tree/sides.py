@@ -87,11 +87,10 @@ class ModelSide:
         store = Store(state, observation.expand(self.particles, *observation.shape), rules.capacity + leaves)
         given = self.settings
         policy = given.rollout if callable(given.rollout) else None
-        rollouts = given.rollouts if rules.rollout else 0
         self.search = ModelSearch(
             self.model,
             store,
-            Evaluation(given.value, given.prior, policy, rollouts),
+            Evaluation(given.value, given.prior, policy, rules.rollouts),
             rules,
             actions=None if self.actions is None else torch.as_tensor(self.actions, device=device),
             bounds=torch.as_tensor(tree.bounds[0], dtype=torch.float32, device=device) if rules.box else None,
