@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 import mbrl_gym
 from mbrl_gym.scores import EVALUATION_SEEDS, evaluation_states
 
+from ..mcts import MCTS
 from ..mpc import MPC
 from ..vec_env import as_sb3_vec_env
 
@@ -225,7 +226,7 @@ class EvaluationCallback(BaseCallback):
 
 def evaluated(agent: BaseAlgorithm) -> PolicyPredictor:
     """Return what is evaluated of an agent that learns."""
-    if isinstance(agent, MPC) and not agent.world_model.fitted:
+    if isinstance(agent, MPC | MCTS) and not agent.world_model.fitted:
         return RandomPolicy(agent.action_space)
     normalisation = agent.get_vec_normalize_env()
     return agent if normalisation is None else Normalised(agent, normalisation)

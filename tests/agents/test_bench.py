@@ -53,6 +53,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     # One environment and small settings for each of this package's algorithms.
     "MPC": (DRIFT, SMALL_MPC),
     "PETS": ("Pendulum-v1", {**SMALL_MPC, "planner_kwargs": {"horizon": 2, "population": 20, "elites": 4}}),
+    "MCTS": (DRIFT, {"model": "linear", "learning_starts": 20, "train_freq": 20, "simulations": 4}),
     "MBPO": ("Pendulum-v1", {**FAST, **BRANCHES}),
     "DynaTD3": (DRIFT, {**FAST, **BRANCHES, "action_noise": {"kind": "ornstein-uhlenbeck", "std": 0.1}}),
     "DynaDQN": ("CartPole-v1", {**FAST, **BRANCHES, "learning_rate": "linear 0.001"}),
