@@ -79,21 +79,30 @@ class SearchTargets:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.parts: tuple[Array, Array, Array] | None = None  # [n, O], [n, K], [n]
+        self._added: list[tuple[Array, ...]] = []  # joined when they are asked for, not at every decision
 
     def add(self, observation: Array, policy: Array, value: Array) -> None:
         """Add N decisions."""
-        given = (observation, policy.astype(np.float32), value.astype(np.float32))
-        if self.parts is not None:
-            given = tuple(np.concatenate(pair)[-self.capacity :] for pair in zip(self.parts, given, strict=True))  # type: ignore[assignment]
-        self.parts = given
+        self._added.append((observation, policy.astype(np.float32), value.astype(np.float32)))
+
+    @property
+    def parts(self) -> list[Array]:
+        """Observations `[n, O]`, policies `[n, K]` and values `[n]`, the oldest first; empty if there are none."""
+        if not self._added:
+            return []
+        joined = tuple(np.concatenate(part)[-self.capacity :] for part in zip(*self._added, strict=True))
+        self._added = [joined]
+        return list(joined)
+
+    @parts.setter
+    def parts(self, parts: list[Array]) -> None:
+        self._added = [tuple(parts)] if parts else []
 
     def __len__(self) -> int:
-        return 0 if self.parts is None else len(self.parts[2])
+        return len(self.parts[2]) if self._added else 0
 
     def tensors(self, device: torch.device) -> list[Tensor]:
         """Return all observations, policies and values."""
-        assert self.parts is not None
         return [torch.as_tensor(part, device=device) for part in self.parts]
 
 
@@ -128,11 +137,10 @@ def train_network(
 
 def learning_state(optimizer: torch.optim.Optimizer, targets: SearchTargets) -> dict[str, Any]:
     """Return what decides how learning goes on."""
-    parts = None if targets.parts is None else list(targets.parts)
-    return {"optimizer": optimizer_state(optimizer), "targets": parts}
+    return {"optimizer": optimizer_state(optimizer), "targets": targets.parts}
 
 
 def restore_learning(optimizer: torch.optim.Optimizer, targets: SearchTargets, state: dict[str, Any]) -> None:
     """Restore `learning_state`."""
     restore_optimizer(optimizer, state["optimizer"])
-    targets.parts = None if state["targets"] is None else tuple(state["targets"])
+    targets.parts = state["targets"]

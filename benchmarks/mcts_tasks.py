@@ -180,7 +180,7 @@ TASKS = {
         },
     ),
 }
-"""What is measured, with the settings that did best."""
+"""What is measured, and with which settings; those of Acrobot-v1, MountainCar-v0 and Taxi are first guesses."""
 
 
 def episodes(task: str, seed: int = 0) -> Figures:
