@@ -71,7 +71,7 @@ def bench(
     The same command goes on after an interruption: finished runs are kept, this package's agents resume from their last
     checkpoint, and others start again from their seed. A run that fails is reported, and the others go on.
     """
-    from .benchmark.bench import make_plan
+    from .benchmark.bench import make_plan, reserved
     from .benchmark.cluster import check_backend, connect
     from .benchmark.suite import load_suites
 
@@ -82,9 +82,10 @@ def bench(
     names = [name.strip() for name in agents.split(",") if name.strip()]
     plan = make_plan(suites, names, seeds, out, checkpoint_seconds, pictures)
     check_writable(out, "--out")
-    with connect(backend, cluster, jobs) if plan.left else connect("loky") as workers:
-        failures = _run(plan, jobs or 1, out, workers)
-    _write_report(out)
+    with reserved(out):
+        with connect(backend, cluster, jobs) if plan.left else connect("loky") as workers:
+            failures = _run(plan, jobs or 1, out, workers)
+        _write_report(out)
     if failures:
         raise typer.Exit(1)
 

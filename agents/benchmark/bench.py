@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import filelock
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
@@ -19,7 +21,9 @@ from .records import Run, replacing
 from .suite import Suite, check_agents
 from .trial import FAILURE, Failure, Trial, attempt, make_trials, state_of
 
-__all__ = ["Plan", "make_plan", "run_trials"]
+__all__ = ["Plan", "make_plan", "reserved", "run_trials"]
+
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,26 @@ def make_plan(
         if checkpoint is not None:
             notes.append(f"{trial.name}: goes on after {checkpoint.rows[-1][0]:,} steps or more")
     return Plan(trials, left, notes)
+
+
+@contextmanager
+def reserved(folder: Path) -> Iterator[None]:
+    """Keep other benchmarks out of a folder. However the process ends, the system lifts the lock.
+
+    Raises:
+        InvalidSettingError: Another process works in the folder.
+    """
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise InvalidSettingError(
+            f"another benchmark is running in {folder}: wait until it ends, or give another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def choose(suites: Sequence[Suite], agents: Sequence[str]) -> list[Suite]:
