@@ -91,13 +91,32 @@ def bench(
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The folder that `mbrl-gym bench` was given as --out.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER|FILE.csv...",
+            help="The folder that `mbrl-gym bench` was given as --out, or files that --csv wrote.",
+        ),
+    ],
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write all evaluations of a folder to this file, a row each.")
+    ] = None,
 ) -> None:
-    """Write the report of a benchmark again, from the folders of its runs alone."""
-    if not folder.is_dir():
-        raise InvalidSettingError(f"there is no folder {folder}")
-    check_writable(folder, "folder")
-    _write_report(folder)
+    """Write the report of a benchmark again, from the folders of its runs alone; of CSV files, print its tables."""
+    if len(sources) == 1 and sources[0].is_dir():
+        check_writable(sources[0], "folder")
+        if csv is not None:
+            check_writable(csv.absolute().parent, "--csv")
+        _write_report(sources[0], csv)
+        return
+    missing = [str(path) for path in sources if not path.exists()]
+    if missing:
+        raise InvalidSettingError(f"there is no folder or file {', '.join(missing)}")
+    if any(path.is_dir() for path in sources) or csv is not None:
+        raise InvalidSettingError("report takes one folder, with --csv or without it, or any number of CSV files")
+    from .benchmark.published import markdown_of_csv, read_csv
+
+    typer.echo(markdown_of_csv(read_csv(sources)))
 
 
 def check_writable(folder: Path, option: str) -> None:
@@ -196,10 +215,10 @@ def describe_outcome(trial: Trial, outcome: Run | Failure) -> str:
     return f"{trial.name}: {reached}"
 
 
-def _write_report(folder: Path) -> None:
+def _write_report(folder: Path, csv: Path | None = None) -> None:
     from .benchmark.report import write_report
 
     with Console(stderr=True).status("writing the report"):
-        files, text = write_report(folder)
+        files, text = write_report(folder, csv)
     typer.echo(text)
     typer.echo(f"{folder}{os.sep}: {', '.join(path.name for path in files)}")
