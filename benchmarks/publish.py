@@ -24,10 +24,10 @@ RESULTS = ROOT / "docs" / "results" / "bench"
 PAGE, MADE = RESULTS / "README.md", RESULTS / "made.txt"
 BEGIN = "<!-- What follows is written by benchmarks/publish.py from docs/results/bench. -->\n"
 END = "<!-- End of what benchmarks/publish.py writes. -->\n"
-SUMMARY = """How many environment steps and seconds of training it takes to a score of 0.9 (0 is what random actions earn,
-1 is the optimum): the best agent of this package beside tuned ones of Stable-Baselines3, in brackets how many times as
-much. Medians over {seeds} seeds; `>` where half of the runs or more ended without reaching it. Every evaluation of every
-run is in [{link}]({link}).
+SUMMARY = """How many environment steps and seconds of training it takes to a score of 0.9 (0 is what random actions
+earn, 1 is the optimum): the best agent of this package beside tuned ones of Stable-Baselines3, in brackets how many
+times as much. Medians over {seeds} seeds; `>` where half of the runs or more ended without reaching it. Every
+evaluation of every run is in [{link}]({link}).
 
 {table}
 """
