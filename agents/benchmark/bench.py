@@ -82,7 +82,7 @@ def make_plan(
 
 @contextmanager
 def reserved(folder: Path) -> Iterator[None]:
-    """Keep other benchmarks out of a folder. However the process ends, the system lifts the lock.
+    """Keep other commands out of a folder. However the process ends, the system lifts the lock.
 
     Raises:
         InvalidSettingError: Another process works in the folder.
@@ -92,7 +92,7 @@ def reserved(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise InvalidSettingError(
-            f"another benchmark is running in {folder}: wait until it ends, or give another --out"
+            f"another command is at work in {folder}: wait until it ends, or give another --out"
         ) from error
     try:
         yield

@@ -319,7 +319,7 @@ with reserved(pathlib.Path({str(tmp_path)!r})):
         done = call(*command)
         other.kill()
     assert done.exit_code == 2
-    assert "another benchmark is running in" in done.stderr
+    assert "another command is at work in" in done.stderr
     assert not list(tmp_path.glob("*/*"))
     assert call(*command).exit_code == 0
     assert call(*command).exit_code == 0
