@@ -479,10 +479,11 @@ def test_the_settings_of_this_package_fit_their_environments(env_id: str) -> Non
 
 
 def test_the_settings_of_the_readme_are_right() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
-    suite = parse_suite(tomllib.loads(text), "README.md")
+    text, search = re.findall(r"```toml\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    suite = parse_suite(tomllib.loads(text + search), "README.md")
     assert suite.env_id == "Pendulum-v1"
     assert not check_agents(suite)
+    assert suite.agents[1].search
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
