@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 import mbrl_gym
 from mbrl_gym.errors import InvalidSettingError, MbrlGymError
 
-from . import cli_bench
+from . import cli_bench, cli_tune
 from .cli_bench import check_writable, count
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def play(
 
 app.command()(cli_bench.bench)
 app.command()(cli_bench.report)
+app.command()(cli_tune.tune)
 
 
 @app.command()

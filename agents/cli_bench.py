@@ -16,6 +16,7 @@ from mbrl_gym.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from .benchmark.bench import Plan
+    from .benchmark.cluster import Cluster
     from .benchmark.records import Run
     from .benchmark.trial import Failure, Trial
 
@@ -35,7 +36,24 @@ def bench(
     ] = None,
     agents: Annotated[str, typer.Option(help="Agents by the names of the files: mpc,sac,ppo. All by default.")] = "",
     seeds: Annotated[int, typer.Option(help="Runs of each agent, from seeds 0, 1, 2, ...")] = 5,
-    jobs: Annotated[int, typer.Option(help="Runs at the same time; more than the cores distort their times.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Runs at the same time; more than the cores distort their times.",
+            show_default="1; with ray and dask, the cores of the cluster",
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="loky (processes of this machine), or ray or dask, whose workers do the same runs.")
+    ] = "loky",
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of a cluster of ray or dask whose machines share the folder --out.",
+            show_default="one is started on this machine",
+        ),
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", help="Another value of a setting, as a line of TOML: agents.sac.steps=5000. Repeatable."),
@@ -53,29 +71,52 @@ def bench(
     The same command goes on after an interruption: finished runs are kept, this package's agents resume from their last
     checkpoint, and others start again from their seed. A run that fails is reported, and the others go on.
     """
-    from .benchmark.bench import make_plan
+    from .benchmark.bench import make_plan, reserved
+    from .benchmark.cluster import check_backend, connect
     from .benchmark.suite import load_suites
 
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise InvalidSettingError(f"--jobs must be at least 1, but {jobs} was given")
+    check_backend(backend, cluster)
     suites = load_suites(settings or [], change or [])
     names = [name.strip() for name in agents.split(",") if name.strip()]
     plan = make_plan(suites, names, seeds, out, checkpoint_seconds, pictures)
     check_writable(out, "--out")
-    failures = _run(plan, jobs, out)
-    _write_report(out)
+    with reserved(out):
+        with connect(backend, cluster, jobs) if plan.left else connect("loky") as workers:
+            failures = _run(plan, jobs or 1, out, workers)
+        _write_report(out)
     if failures:
         raise typer.Exit(1)
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The folder that `mbrl-gym bench` was given as --out.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER|FILE.csv...",
+            help="The folder that `mbrl-gym bench` was given as --out, or files that --csv wrote.",
+        ),
+    ],
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write all evaluations of a folder to this file, a row each.")
+    ] = None,
 ) -> None:
-    """Write the report of a benchmark again, from the folders of its runs alone."""
-    if not folder.is_dir():
-        raise InvalidSettingError(f"there is no folder {folder}")
-    check_writable(folder, "folder")
-    _write_report(folder)
+    """Write the report of a benchmark again, from the folders of its runs alone; of CSV files, print its tables."""
+    if len(sources) == 1 and sources[0].is_dir():
+        check_writable(sources[0], "folder")
+        if csv is not None:
+            check_writable(csv.absolute().parent, "--csv")
+        _write_report(sources[0], csv)
+        return
+    missing = [str(path) for path in sources if not path.exists()]
+    if missing:
+        raise InvalidSettingError(f"there is no folder or file {', '.join(missing)}")
+    if any(path.is_dir() for path in sources) or csv is not None:
+        raise InvalidSettingError("report takes one folder, with --csv or without it, or any number of CSV files")
+    from .benchmark.published import markdown_of_csv, read_csv
+
+    typer.echo(markdown_of_csv(read_csv(sources)))
 
 
 def check_writable(folder: Path, option: str) -> None:
@@ -97,7 +138,7 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _run(plan: Plan, jobs: int, out: Path) -> list[Failure]:
+def _run(plan: Plan, jobs: int, out: Path, workers: Cluster | None) -> list[Failure]:
     """Do what is left, show how it goes, and return the runs that failed."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -114,7 +155,7 @@ def _run(plan: Plan, jobs: int, out: Path) -> list[Failure]:
         if done:
             progress.print(f"{count(done, 'run')} of {total} found in {out}")
         try:
-            for trial, outcome in run_trials(plan.left, jobs):
+            for trial, outcome in run_trials(plan.left, jobs, workers):
                 pace.advance(trial.seconds)
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
@@ -174,10 +215,10 @@ def describe_outcome(trial: Trial, outcome: Run | Failure) -> str:
     return f"{trial.name}: {reached}"
 
 
-def _write_report(folder: Path) -> None:
+def _write_report(folder: Path, csv: Path | None = None) -> None:
     from .benchmark.report import write_report
 
     with Console(stderr=True).status("writing the report"):
-        files, text = write_report(folder)
+        files, text = write_report(folder, csv)
     typer.echo(text)
     typer.echo(f"{folder}{os.sep}: {', '.join(path.name for path in files)}")

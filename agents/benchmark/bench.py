@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import filelock
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
 from mbrl_gym.errors import InvalidSettingError
 
 from .checkpoints import latest_checkpoint
+from .cluster import Cluster
 from .compare import in_parallel, one_thread
 from .records import Run, replacing
 from .suite import Suite, check_agents
 from .trial import FAILURE, Failure, Trial, attempt, make_trials, state_of
 
-__all__ = ["Plan", "make_plan", "run_trials"]
+__all__ = ["Plan", "make_plan", "reserved", "run_trials"]
+
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,26 @@ def make_plan(
     return Plan(trials, left, notes)
 
 
+@contextmanager
+def reserved(folder: Path) -> Iterator[None]:
+    """Keep other commands out of a folder. However the process ends, the system lifts the lock.
+
+    Raises:
+        InvalidSettingError: Another process works in the folder.
+    """
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise InvalidSettingError(
+            f"another command is at work in {folder}: wait until it ends, or give another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def choose(suites: Sequence[Suite], agents: Sequence[str]) -> list[Suite]:
     """Return the suites with these agents only, without those that have none of them.
 
@@ -92,8 +117,15 @@ def choose(suites: Sequence[Suite], agents: Sequence[str]) -> list[Suite]:
     return [suite for suite in kept if suite.agents]
 
 
-def run_trials(trials: Sequence[Trial], processes: int) -> Iterator[tuple[Trial, Run | Failure]]:
+def run_trials(
+    trials: Sequence[Trial], processes: int, cluster: Cluster | None = None
+) -> Iterator[tuple[Trial, Run | Failure]]:
     """Do runs in parallel, the longest first, with one torch thread each; yield each when it is done or has failed.
+
+    Args:
+        trials: The runs.
+        processes: How many at the same time, on this machine.
+        cluster: Does them instead, as many at the same time as it was told.
 
     A process that dies (killed, or out of memory) takes the others of its pool along. Those go on in a new pool, each
     with a pool of its own, so that the one that dies again is known; it counts as failed.
@@ -104,6 +136,9 @@ def run_trials(trials: Sequence[Trial], processes: int) -> Iterator[tuple[Trial,
     if processes < 1:
         raise InvalidSettingError(f"jobs must be at least 1, but {processes} was given")
     left = {trial.folder: trial for trial in sorted(trials, key=lambda trial: -trial.seconds)}
+    if cluster is not None:
+        yield from _on_cluster(list(left.values()), cluster)
+        return
     try:
         for trial, outcome in in_parallel(_work, list(left.values()), processes, batch_size=1):
             del left[trial.folder]
@@ -120,12 +155,34 @@ def _work(trial: Trial) -> tuple[Trial, Run | Failure]:
     return trial, attempt(trial)
 
 
+def _on_cluster(trials: Sequence[Trial], cluster: Cluster) -> Iterator[tuple[Trial, Run | Failure]]:
+    """Do runs on a cluster, whose machines must see the folders of the runs under the same names."""
+    here = {trial.folder.absolute(): trial for trial in trials}
+    placed = [replace(trial, folder=folder) for folder, trial in here.items()]
+    for there, outcome in cluster.unordered(attempt, placed):
+        trial = here[there.folder]
+        if isinstance(outcome, Exception):
+            yield trial, _died(trial, outcome)
+        elif isinstance(outcome, Run) and state_of(trial)[0] is None:
+            yield trial, _lost(trial, f"The run is finished, but not found in {there.folder}: --out must be shared")
+        else:
+            yield trial, outcome
+
+
 def _alone(trial: Trial) -> Run | Failure:
     """Do a run in a process of its own."""
     try:
         return get_reusable_executor(max_workers=1).submit(one_thread, attempt, trial, os.getpid()).result()
     except (BrokenProcessPool, TerminatedWorkerError) as error:
-        text = f"The process died, as it does when memory runs out ({str(error).splitlines()[0]})"
-        with replacing(trial.folder / FAILURE) as path:
-            path.write_text(text + "\n")
-        return Failure(trial, text, text)
+        return _died(trial, error)
+
+
+def _died(trial: Trial, error: Exception) -> Failure:
+    told = str(error).strip().splitlines() or [type(error).__name__]
+    return _lost(trial, f"The process died, as it does when memory runs out ({told[0]})")
+
+
+def _lost(trial: Trial, text: str) -> Failure:
+    with replacing(trial.folder / FAILURE) as path:
+        path.write_text(text + "\n")
+    return Failure(trial, text, text)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from .evaluation import EvaluationCallback
 from .records import digest
 from .stopwatch import Stopwatch
 
-__all__ = ["Checkpoint", "CheckpointCallback", "Measurements", "ProgressFile", "clean", "latest_checkpoint"]
+__all__ = ["Checkpoint", "CheckpointCallback", "Measurements", "ProgressFile", "Tell", "clean", "latest_checkpoint"]
 
 Array = np.ndarray[Any, Any]
+Row = tuple[int, float, float, float]  # steps, training time [s], mean and std of the returns
+Tell = Callable[[list[Row]], None]
 
 PREFIX = "checkpoint-"
 AGENT, ARRAYS, PROGRESS, STATE = "agent.zip", "evaluations.npz", "progress.csv", "state.json"
@@ -73,17 +76,26 @@ def _cell(value: Any) -> str:
 
 
 class Measurements(EvaluationCallback):
-    """The evaluations of a run, with the returns of all N episodes."""
+    """The evaluations of a run, with the returns of all N episodes.
 
-    def __init__(self, evaluation: Any, marks: Any, watch: Stopwatch) -> None:
+    Args:
+        evaluation: The episodes.
+        marks: See `EvaluationCallback`.
+        watch: Times them.
+        tell: Called with all rows (see `EvaluationCallback`) after each evaluation.
+    """
+
+    def __init__(self, evaluation: Any, marks: Any, watch: Stopwatch, tell: Tell | None = None) -> None:
         super().__init__(evaluation, marks)
-        self.watch = watch
+        self.watch, self.tell = watch, tell
         self.returns: list[Array] = []  # [N] an evaluation
         self.lengths: list[Array] = []  # [N] an evaluation
 
     def _evaluate(self) -> None:
         with self.watch.timing("evaluate"):
             super()._evaluate()
+        if self.tell is not None:
+            self.tell(self.rows)
 
     def note(self, returns: Array) -> None:
         """Keep the returns and the lengths of the episodes."""
@@ -106,7 +118,7 @@ class Checkpoint:
     """Where a run that was broken off goes on."""
 
     agent: Path  # file of the agent with its buffer
-    rows: list[tuple[int, float, float, float]]  # of the `EvaluationCallback`
+    rows: list[Row]  # of the `EvaluationCallback`
     returns: Array  # [M, N]
     lengths: Array  # [M, N]
     seconds: float  # of training so far [s]

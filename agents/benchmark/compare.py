@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -110,7 +111,8 @@ def in_parallel(
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
-def one_thread(work: Callable[[J], R], job: J, caller: int) -> R:
+def one_thread(work: Callable[[J], R], job: J, caller: int | None) -> R:
+    """Call `work` with a job in one torch thread, where it is not the process of the caller (None) for good."""
     if os.getpid() != caller:
         _settle()
     threads = torch.get_num_threads()
@@ -124,7 +126,8 @@ def one_thread(work: Callable[[J], R], job: J, caller: int) -> R:
 @functools.cache
 def _settle() -> None:
     """Prepare this process, once, for the work of others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair
     gc.freeze()  # loky collects garbage after every job: what was imported need not be looked through each time
 
 

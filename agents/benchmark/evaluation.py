@@ -82,11 +82,14 @@ class Evaluation:
         episodes: Number N of episodes.
         scored: Whether they start as those of `mbrl_gym.score`, of which there are 100. Other packages' environments
             do so anyway.
+        seed: Seeds the episodes where they are not those of `mbrl_gym.score`.
         **settings: Arguments of `gym.make`.
     """
 
-    def __init__(self, env_id: str, episodes: int, *, scored: bool = False, **settings: Any) -> None:
-        self.episodes = episodes
+    def __init__(
+        self, env_id: str, episodes: int, *, scored: bool = False, seed: int = EVALUATION_SEED, **settings: Any
+    ) -> None:
+        self.episodes, self.seed = episodes, seed
         with gym.make(env_id, **settings) as single:
             spec = single.spec
         assert spec is not None
@@ -126,7 +129,7 @@ class Evaluation:
 
     def _prepare(self) -> None:
         """Make the next reset start the episodes."""
-        self.env.seed(EVALUATION_SEED)
+        self.env.seed(self.seed)
         if self._options:
             self.env.set_options(self._options)
 

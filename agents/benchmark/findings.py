@@ -26,7 +26,17 @@ from .statistics import (
 )
 from .trial import FAILURE
 
-__all__ = ["TARGET", "Collection", "Group", "Standing", "collect", "efficiency", "improvements", "standings"]
+__all__ = [
+    "TARGET",
+    "Collection",
+    "Group",
+    "Standing",
+    "collect",
+    "efficiency",
+    "fewest_steps",
+    "improvements",
+    "standings",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -203,10 +213,9 @@ class Efficiency:
 
 def efficiency(groups: list[Group]) -> list[Efficiency]:
     """Compare the agents of one environment with that of this package's that takes the fewest steps to `TARGET`."""
-    ours = [group for group in groups if group.ours and group.scores is not None]
-    if not ours:
+    best = fewest_steps([group for group in groups if group.ours and group.scores is not None])
+    if best is None:
         return []
-    best = min(ours, key=lambda group: (median_time(group.reached("steps")).median, -group.returns[-1].mean()))
     found = []
     for other in groups:
         if other is not best:
@@ -214,6 +223,15 @@ def efficiency(groups: list[Group]) -> list[Efficiency]:
             seconds, seconds_bound = ratio_of_times(other.reached("seconds"), best.reached("seconds"))
             found.append(Efficiency(best, other, steps, steps_bound, seconds, seconds_bound))
     return found
+
+
+def fewest_steps(groups: list[Group]) -> Group | None:
+    """Return the agent that takes the fewest steps to `TARGET`, or else the one that returns most in the end."""
+    if not groups:
+        return None
+    return min(
+        groups, key=lambda group: (median_time(group.reached("steps"), resamples=0).median, -group.returns[-1].mean())
+    )
 
 
 def improvements(collection: Collection) -> list[tuple[str, str, int, Interval]]:

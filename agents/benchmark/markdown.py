@@ -1,9 +1,7 @@
-"""The report of a benchmark as Markdown, and its raw numbers as CSV."""
+"""The report of a benchmark as Markdown."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +12,17 @@ import numpy as np
 from .findings import TARGET, Collection, Group, Standing, efficiency, facts, improvements, standings
 from .statistics import Interval, Time, interquartile_mean
 
-__all__ = ["Table", "csv_text", "introduction", "markdown", "settings_lines", "tables", "troubles"]
+__all__ = [
+    "NO",
+    "Table",
+    "introduction",
+    "markdown",
+    "markdown_table",
+    "settings_lines",
+    "significant",
+    "tables",
+    "troubles",
+]
 
 NO = "-"
 
@@ -28,7 +36,7 @@ def markdown(collection: Collection) -> str:
     else:
         parts = ["# Benchmark", introduction(collection)]
         for title, content in tables(collection):
-            parts += [f"## {title}", *(_markdown_table(table) for table in content)]
+            parts += [f"## {title}", *(markdown_table(table) for table in content)]
         parts += ["## Settings", "\n".join(f"- {line}" for line in settings_lines(collection))]
         parts += ["## Made with", "; ".join(facts(collection)) + "."]
     return "\n\n".join([*parts, *_troubles(collection)]) + "\n"
@@ -169,7 +177,8 @@ def troubles(collection: Collection) -> list[tuple[str, list[str]]]:
     return [(title, places) for title, places in found if places]
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """Return a table under its caption."""
     caption, header, rows = table
     lines = [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
     return "\n".join([*([caption + ":", ""] if caption else []), *lines])
@@ -210,18 +219,3 @@ def digits_of(value: float) -> int:
 def significant(value: float) -> str:
     """Write a positive number with about three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def csv_text(collection: Collection) -> str:
-    """Return a row an evaluation."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["environment", "agent", "seed", "steps", "seconds", "mean_return", "std_return", "score"])
-    for group in collection.groups:
-        scores = group.scores
-        for column, run in enumerate(group.runs):
-            for row in range(len(run.steps)):
-                score = "" if scores is None else f"{scores[row, column]:.5f}"
-                numbers = (f"{value[row]:.4f}" for value in (run.seconds, run.mean, run.std))
-                writer.writerow([group.env_id, group.agent, run.seed, run.steps[row], *numbers, score])
-    return text.getvalue()

@@ -6,6 +6,7 @@ percentile intervals of stratified bootstraps: runs are drawn with replacement w
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -157,7 +158,9 @@ def median_time(runs: Sequence[Reached], seed: int = 0, resamples: int = RESAMPL
     low, high = _ends(medians)
     missed = when[censored]
     at_least = float(missed.min()) if len(missed) else math.nan
-    return Time(_kaplan_meier_median(when, censored), low, high, int((~censored).sum()), len(runs), at_least)
+    return Time(
+        _kaplan_meier_median(tuple(when), tuple(censored)), low, high, int((~censored).sum()), len(runs), at_least
+    )
 
 
 def ratio_of_times(
@@ -188,21 +191,21 @@ def _arrays(runs: Sequence[Reached]) -> tuple[Array, Array]:
     return np.array([run.when for run in runs]), np.array([run.censored for run in runs])
 
 
-def _kaplan_meier_median(when: Array, censored: Array) -> float:
+@functools.lru_cache(maxsize=10_000)  # few runs have few different resamples, whatever they are resampled for
+def _kaplan_meier_median(when: tuple[float, ...], censored: tuple[bool, ...]) -> float:
     """Return the least time after which at most half of the runs are left, or infinity."""
-    left = stats.ecdf(stats.CensoredData.right_censored(when, censored)).sf
+    left = stats.ecdf(stats.CensoredData.right_censored(np.array(when), np.array(censored))).sf
     below = np.flatnonzero(left.probabilities <= 0.5 + 1e-12)
     return float(left.quantiles[below[0]]) if len(below) else math.inf
 
 
 def _resampled_medians(when: Array, censored: Array, seed: int, resamples: int) -> Array:
-    """Return the medians of resampled runs; none if there is one run only."""
-    if len(when) < 2:
+    """Return the medians of resampled runs; none if there is one run only, or no resamples are asked for."""
+    if len(when) < 2 or not resamples:
         return np.empty(0)
     rows = np.random.default_rng(seed).integers(len(when), size=(resamples, len(when)))
-    # Few runs have few different resamples.
     distinct, where = np.unique(np.sort(rows, axis=1), axis=0, return_inverse=True)
-    return np.array([_kaplan_meier_median(when[row], censored[row]) for row in distinct])[where.ravel()]
+    return np.array([_kaplan_meier_median(tuple(when[row]), tuple(censored[row])) for row in distinct])[where.ravel()]
 
 
 def _ends(values: Array) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from mbrl_gym.errors import InvalidSettingError, MbrlGymError, MissingPackageErr
 from mbrl_gym.scores import EVALUATION_SEEDS
 
 from .algorithms import algorithm_of, arguments_of, policy_of, training_env
+from .search import Space
 from .settings import check_env, full_id
 
 __all__ = ["Entry", "Suite", "check_agents", "describe_entry", "load_suites", "make_entry", "parse_suite", "suite_ids"]
@@ -40,6 +41,7 @@ class Entry:
     normalize: bool = False  # whether to train with `VecNormalize`
     env: dict[str, Any] = field(default_factory=dict)  # arguments of `gym.make` in training only
     source: str = ""  # where the settings are from
+    search: dict[str, Any] = field(default_factory=dict)  # ranges of settings for `mbrl-gym tune`; see `Space`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +213,10 @@ def _check(suite: Suite, place: str) -> None:
                 raise InvalidSettingError(
                     f"{place}: agents.{entry.name}: {name} must be at least 1, but {getattr(entry, name)} was given"
                 )
+        try:
+            Space.parse(entry.search)
+        except InvalidSettingError as error:
+            raise InvalidSettingError(f"{place}: agents.{entry.name}.search: {error}") from error
         if entry.evaluations > entry.steps:
             raise InvalidSettingError(
                 f"{place}: agents.{entry.name}: evaluations must be at most the steps ({entry.steps}), but "
@@ -256,7 +262,7 @@ def describe_entry(suite: Suite, entry: Entry, seed: int) -> dict[str, Any]:
     described = {
         "env_id": suite.env_id,
         "agent": entry.name,
-        **{name: value for name, value in asdict(entry).items() if name != "name"},
+        **{name: value for name, value in asdict(entry).items() if name not in ("name", "search")},
         "seed": seed,
         "episodes": suite.episodes,
         "evaluation_seed": EVALUATION_SEEDS[0],

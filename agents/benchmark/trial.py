@@ -29,11 +29,12 @@ from .checkpoints import (
     CheckpointCallback,
     Measurements,
     ProgressFile,
+    Tell,
     clean,
     latest_checkpoint,
     restore_logger,
 )
-from .evaluation import Evaluation, evaluated
+from .evaluation import EVALUATION_SEED, Evaluation, evaluated
 from .pictures import draw_film, draw_model
 from .records import Run, discard_run, read_run, replacing, save_run
 from .run import even_marks, versions, warm_up
@@ -55,6 +56,7 @@ class Trial:
     folder: Path
     checkpoint_seconds: float = 60.0  # between checkpoints, at least [s]
     pictures: bool = False  # whether to film the agent and to draw how good its model is
+    evaluation_seed: int = EVALUATION_SEED  # another one evaluates in other episodes than those of `mbrl_gym.score`
 
     @property
     def name(self) -> str:
@@ -64,7 +66,7 @@ class Trial:
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
         """All that decides the result, as JSON values."""
-        return describe_entry(self.suite, self.entry, self.seed)
+        return {**describe_entry(self.suite, self.entry, self.seed), "evaluation_seed": self.evaluation_seed}
 
     @property
     def seconds(self) -> float:
@@ -133,8 +135,10 @@ def attempt(trial: Trial) -> Run | Failure:
         return Failure(trial, f"{type(error).__name__}: {lines[0]}", text)
 
 
-def run_trial(trial: Trial) -> Run:
+def run_trial(trial: Trial, tell: Tell | None = None) -> Run:
     """Do a run, or what is left of it, or return the one that its folder holds already.
+
+    `tell` is called after each evaluation, with what all evaluations have found so far.
 
     The folder gets `agent.zip`, `curve.csv`, `evaluations.npz` (as Stable-Baselines3's `EvalCallback` writes it),
     `progress.csv` (as its logger does) and at last `run.json`, with all settings, versions, and where the time went.
@@ -147,11 +151,14 @@ def run_trial(trial: Trial) -> Run:
     trial.folder.mkdir(parents=True, exist_ok=True)
     clean(trial.folder, checkpoints=False)
     (trial.folder / FAILURE).unlink(missing_ok=True)
-    evaluation = Evaluation(trial.suite.env_id, trial.suite.episodes, scored=True, **trial.suite.env)
+    scored = trial.evaluation_seed == EVALUATION_SEED
+    evaluation = Evaluation(
+        trial.suite.env_id, trial.suite.episodes, scored=scored, seed=trial.evaluation_seed, **trial.suite.env
+    )
     with closing(evaluation):
         agent, checkpoint = _agent(trial)
         try:
-            done = _train(trial, agent, evaluation, checkpoint, begin)
+            done = _train(trial, agent, evaluation, checkpoint, begin, tell)
         finally:
             agent.env.close()  # type: ignore[union-attr]
     clean(trial.folder, checkpoints=True)
@@ -191,12 +198,17 @@ def _load(trial: Trial, path: Path) -> BaseAlgorithm:
 
 
 def _train(
-    trial: Trial, agent: BaseAlgorithm, evaluation: Evaluation, checkpoint: Checkpoint | None, begin: float
+    trial: Trial,
+    agent: BaseAlgorithm,
+    evaluation: Evaluation,
+    checkpoint: Checkpoint | None,
+    begin: float,
+    tell: Tell | None,
 ) -> Run:
     """Train and evaluate, and write the files."""
     entry = trial.entry
     watch = Stopwatch(None if checkpoint is None else checkpoint.split)
-    measurements = Measurements(evaluation, even_marks(entry.steps, entry.evaluations), watch)
+    measurements = Measurements(evaluation, even_marks(entry.steps, entry.evaluations), watch, tell)
     progress = ProgressFile(trial.folder / PROGRESS, "" if checkpoint is None else checkpoint.progress)
     logger = Logger(str(trial.folder), [progress])
     agent.set_logger(logger)

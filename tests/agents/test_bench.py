@@ -302,6 +302,29 @@ def test_finished_runs_are_not_repeated(small_bench: tuple[Path, Path, Any], mon
     assert again.stdout == first.stdout
 
 
+def test_two_benchmarks_do_not_work_in_one_folder(small_bench: tuple[Path, Path, Any], tmp_path: Path) -> None:
+    """Another process holds the folder until it is killed."""
+    file, _, _ = small_bench
+    code = f"""
+import pathlib, time
+from mbrl_gym.agents.benchmark.bench import reserved
+with reserved(pathlib.Path({str(tmp_path)!r})):
+    print("there", flush=True)
+    time.sleep(100)
+"""
+    command = ("bench", file, "--seeds", 1, "--agents", "ppo", "--no-pictures", "--out", tmp_path)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        done = call(*command)
+        other.kill()
+    assert done.exit_code == 2
+    assert "another command is at work in" in done.stderr
+    assert not list(tmp_path.glob("*/*"))
+    assert call(*command).exit_code == 0
+    assert call(*command).exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["agent.zip", "curve.csv", "evaluations.npz", "progress.csv", "run.json"])
 @pytest.mark.parametrize("how", ["a byte", "cut", "missing"])
 def test_damaged_runs_are_reported_and_repeated(
@@ -456,10 +479,11 @@ def test_the_settings_of_this_package_fit_their_environments(env_id: str) -> Non
 
 
 def test_the_settings_of_the_readme_are_right() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
-    suite = parse_suite(tomllib.loads(text), "README.md")
+    text, search = re.findall(r"```toml\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    suite = parse_suite(tomllib.loads(text + search), "README.md")
     assert suite.env_id == "Pendulum-v1"
     assert not check_agents(suite)
+    assert suite.agents[1].search
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [

@@ -16,11 +16,13 @@ from PIL import Image
 from test_cli import call
 
 from mbrl_gym.agents.benchmark.bench import make_plan
-from mbrl_gym.agents.benchmark.findings import Group, collect, efficiency, improvements, standings
+from mbrl_gym.agents.benchmark.findings import Collection, Group, collect, efficiency, improvements, standings
 from mbrl_gym.agents.benchmark.markdown import environment_table, markdown
+from mbrl_gym.agents.benchmark.published import csv_text, headline, read_csv
 from mbrl_gym.agents.benchmark.records import Run
 from mbrl_gym.agents.benchmark.report import write_report
 from mbrl_gym.agents.benchmark.trial import attempt
+from mbrl_gym.errors import DamagedFileError
 
 REFERENCE = {"random": -100.0, "optimal": 0.0, "kind": "exact", "method": "by hand"}
 
@@ -101,6 +103,44 @@ def test_without_a_reference_there_are_returns_only() -> None:
     assert efficiency([group]) == []
 
 
+def test_scores_and_times_of_the_csv_are_those_of_the_runs(tmp_path: Path) -> None:
+    groups = [OURS, BASELINE, made_group("a2c", "A2C", [[-100 / 3, -1 / 3], [-100 / 7, -1e-9]], reference={})]
+    file = tmp_path / "runs.csv"
+    file.write_text(csv_text(Collection(groups)))
+    again = read_csv([file])
+    assert csv_text(again) == file.read_text()
+    assert headline(again) == headline(Collection(groups))
+    for group, other in zip(groups, again.groups, strict=True):
+        np.testing.assert_array_equal(group.returns, other.returns)
+        np.testing.assert_array_equal(group.steps, other.steps)
+        assert (group.ours, group.scores is None) == (other.ours, other.scores is None)
+    file.write_text(file.read_text().replace("mpc,MPC,2,20,", "mpc,MPC,2,many,"))
+    with pytest.raises(DamagedFileError, match=r"runs.csv, line 10: .*'many'"):
+        read_csv([file])
+
+
+def test_the_headline_of_hand_made_runs() -> None:
+    """mpc reaches 0.9 after 10, 20 and 10 steps of 0.1 s; one run of sac after 2,000 of 0.1 s, two never."""
+    slow = made_group("other", "MBPO", [[-100, -50, -1]] * 3)
+    ppo = made_group("ppo", "PPO", [[-100, -9, -1], [-100, -9, -5], [-100, -50, -50]], step=2000)
+    _, header, (row,) = headline(Collection([slow, OURS, BASELINE, ppo]))
+    cells = dict(zip(header, row, strict=True))
+    assert cells == {
+        "environment": "Some-v0",
+        "agent": "mpc",
+        "steps to 0.9": "10",
+        "steps of PPO": "2,000 (200 times)",
+        "steps of SAC or DQN": "> 2,000 (> 200 times)",
+        "seconds to 0.9": "1.00",
+        "seconds of PPO": "200 (200 times)",
+        "seconds of SAC or DQN": "> 200 (> 200 times)",
+    }
+    lost = made_group("mpc", "MPC", [[-100, -90], [-100, -90]])
+    _, _, (row,) = headline(Collection([lost, ppo]))
+    assert row[2:5] == ["> 10", "2,000 (-)", "-"]
+    assert headline(Collection([BASELINE, ppo]))[2] == []
+
+
 # From folders ---------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +192,34 @@ def test_the_report_comes_from_the_folders_alone(full: Path, tmp_path: Path) -> 
     assert done.exit_code == 0, done.output
     for name in ("report.md", "report.html", "runs.csv"):
         assert (tmp_path / name).read_text() == (full / name).read_text()
+
+
+def test_the_tables_come_from_the_csv_alone(full: Path, tmp_path: Path) -> None:
+    done = call("report", full, "--csv", tmp_path / "new" / "all.csv")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "new" / "all.csv").read_text() == (full / "runs.csv").read_text()
+    done = call("report", tmp_path / "new" / "all.csv")
+    assert done.exit_code == 0, done.output
+    text = (full / "report.md").read_text()
+    for lines in done.stdout.strip().split("\n\n"):
+        if lines.startswith("|"):
+            assert lines in text
+    assert done.stdout.count("\n| --- ") == text.count("\n| --- ") - 1  # where the time goes is in the folders
+
+
+def test_mistakes_in_report_are_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text("environment,agent\nSome-v0,mpc\n")
+    (tmp_path / "folder").mkdir()
+    for arguments, message in (
+        ([tmp_path / "none"], "there is no folder or file"),
+        ([file], "has no column algorithm"),
+        ([file, "--csv", tmp_path / "other.csv"], "one folder, with --csv or without it, or any number of CSV files"),
+        ([tmp_path / "folder", file], "any number of CSV files"),
+    ):
+        done = call("report", *arguments)
+        assert done.exit_code == 2, done.output
+        assert message in " ".join(done.stderr.split())
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
