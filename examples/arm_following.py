@@ -18,13 +18,14 @@ from mbrl_gym.agents import MPC
 from mbrl_gym.wrappers import ShowPlans
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=400, help="to learn from")
+parser.add_argument("--steps", type=int, default=500, help="to learn from")
 parser.add_argument("--small", action="store_true", help="a run of seconds")
 parser.add_argument("--out", default="arm_following.png")
 arguments = parser.parse_args()
 steps, length = (60, 6) if arguments.small else (arguments.steps, 150)
 
-agent = MPC("iCEM", "mbrl/Arm-v0", reward="exact", learning_starts=50, planner_kwargs={"horizon": 10}, seed=0)
+school = gym.make("mbrl/Arm-v0", max_episode_steps=10)  # short episodes show many targets
+agent = MPC("iCEM", school, reward="exact", learning_starts=50, planner_kwargs={"horizon": 10}, seed=0)
 agent.learn(steps)
 
 env = ShowPlans(gym.make("mbrl/Arm-v0", render_mode="rgb_array", max_episode_steps=length), agent)

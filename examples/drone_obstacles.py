@@ -18,15 +18,16 @@ from mbrl_gym.wrappers import ShowPlans
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=400, help="to learn from")
-parser.add_argument("--episodes", type=int, default=5)
+parser.add_argument("--episodes", type=int, default=3)
 parser.add_argument("--small", action="store_true", help="a run of seconds")
 parser.add_argument("--out", default="drone_obstacles.png")
 arguments = parser.parse_args()
 steps, episodes, length = (60, 1, 8) if arguments.small else (arguments.steps, arguments.episodes, 100)
 
 TASK = "mbrl/DroneObstacles-v0"
-settings = {"learning_starts": 50, "planner_kwargs": {"horizon": 20}, "seed": 0}
-agent = MPC("iCEM", TASK, reward="exact", termination="exact", cost="exact", cost_limit=-0.1, **settings)
+school = gym.make(TASK, max_episode_steps=20)  # short episodes show many targets and obstacles
+settings = {"model": "linear", "learning_starts": 50, "planner_kwargs": {"horizon": 25, "population": 48}, "seed": 0}
+agent = MPC("iCEM", school, reward="exact", termination="exact", cost="exact", cost_limit=-0.1, **settings)
 agent.learn(steps)
 
 env = ShowPlans(gym.make(TASK, render_mode="rgb_array", max_episode_steps=length), agent)

@@ -14,11 +14,11 @@ from mbrl_gym.agents import MPC, measure_exploitation, random_transitions
 from mbrl_gym.models import MLPModel, evaluate_model
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--plans", type=int, default=40, help="that are carried out for each model")
+parser.add_argument("--plans", type=int, default=20, help="that are carried out for each model")
 parser.add_argument("--small", action="store_true", help="a run of seconds")
 parser.add_argument("--out", default="model_bias.png")
 arguments = parser.parse_args()
-sizes, plans = ((100, 200), 2) if arguments.small else ((100, 200, 500, 1000, 3000), arguments.plans)
+sizes, plans = ((100, 200), 2) if arguments.small else ((100, 300, 1000, 3000), arguments.plans)
 
 env = gym.make("Pendulum-v1")
 judged = random_transitions(env, 2000, seed=1)

@@ -17,11 +17,10 @@ from mbrl_gym.models import LinearModel
 from mbrl_gym.wrappers import RecordTransitions
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=100)
 parser.add_argument("--small", action="store_true", help="a run of seconds")
 parser.add_argument("--out", default="online_linear_model.png")
 arguments = parser.parse_args()
-steps = 30 if arguments.small else arguments.steps
+steps = 30 if arguments.small else 100
 
 env = RecordTransitions(gym.make("mbrl/Drift-v0", max_episode_steps=steps))
 env.action_space.seed(0)

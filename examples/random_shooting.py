@@ -16,16 +16,14 @@ from mbrl_gym.agents import random_transitions
 from mbrl_gym.models import MLPModel
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=2000, help="random steps that the model learns from")
 parser.add_argument("--small", action="store_true", help="a run of seconds")
 parser.add_argument("--out", default="random_shooting.png")
 arguments = parser.parse_args()
-steps, counts, length = (300, (5, 20), 5) if arguments.small else (arguments.steps, (3, 10, 30, 300), 150)
+steps, counts, length = (300, (5, 20), 5) if arguments.small else (2000, (3, 10, 30, 300), 150)
 
-env = gym.make("Pendulum-v1", max_episode_steps=length)
+env, generator = gym.make("Pendulum-v1", max_episode_steps=length), torch.Generator()
 model = MLPModel(env.observation_space, env.action_space, seed=0)
 model.fit(random_transitions("Pendulum-v1", steps, seed=0))
-generator = torch.Generator()
 
 
 @torch.no_grad()
@@ -56,6 +54,6 @@ for candidates in counts:
     episode.plot(np.abs(angles), label=f"{candidates} candidates, return {sum(rewards):.0f}")
 futures.set(title=f"{counts[-1]} futures that one decision imagines", xlabel="steps ahead", ylabel="angle [rad]")
 futures.legend()
-episode.set(title="Pendulum-v1", xlabel="step", ylabel="angle off the upright pose [rad]")
+episode.set(title="Pendulum-v1", xlabel="step", ylabel="angle off the upright pose [rad]", ylim=(0, 4.5))
 episode.legend()
 figure.savefig(arguments.out)
