@@ -22,7 +22,7 @@ parser.add_argument("--steps", type=int, default=500, help="to learn from")
 parser.add_argument("--small", action="store_true", help="a run of seconds")
 parser.add_argument("--out", default="arm_following.png")
 arguments = parser.parse_args()
-steps, length = (60, 6) if arguments.small else (arguments.steps, 150)
+steps, length = (60, 6) if arguments.small else (arguments.steps, 160)
 
 school = gym.make("mbrl/Arm-v0", max_episode_steps=10)  # short episodes show many targets
 agent = MPC("iCEM", school, reward="exact", learning_starts=50, planner_kwargs={"horizon": 10}, seed=0)
@@ -32,9 +32,10 @@ env = ShowPlans(gym.make("mbrl/Arm-v0", render_mode="rgb_array", max_episode_ste
 observation, _ = env.reset(seed=1)
 targets, tips, frames = [], [], []
 for step in range(length):
-    turn = 2 * np.pi * step / 75  # a figure of eight in 75 steps
-    observation = env.move_target([1.1 * np.sin(turn), 0.55 * np.sin(2 * turn) + 0.8])
-    frames.append(Image.fromarray(env.render()))
+    turn = 2 * np.pi * step / 120  # a figure of eight in 120 steps
+    env.move_target([0.9 * np.sin(turn), 0.4 * np.sin(2 * turn) + 0.9])
+    if step % 2 == 0:
+        frames.append(Image.fromarray(env.render()))
     observation, *_ = env.step(env.decide())
     targets.append(observation[4:6])
     tips.append(observation[4:6] + observation[6:8])
@@ -44,7 +45,7 @@ distance = np.linalg.norm(targets - tips, axis=1)
 print(
     f"after {steps} steps of learning: {100 * np.median(distance):.1f} cm behind the target (median of {length} steps)"
 )
-frames[0].save(Path(arguments.out).with_suffix(".gif"), save_all=True, append_images=frames[1:], duration=50, loop=0)
+frames[0].save(Path(arguments.out).with_suffix(".gif"), save_all=True, append_images=frames[1:], duration=100, loop=0)
 figure, (paths, curve) = plt.subplots(1, 2, figsize=(12, 5), dpi=110, layout="constrained")
 paths.plot(*targets.T, "k:", label="target")
 paths.plot(*tips.T, label="tip of the arm")

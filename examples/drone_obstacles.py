@@ -1,7 +1,7 @@
 """A drone learns from random steps, and flies around obstacles in gusts of wind, well clear of all of them.
 
 What one learns: a planner keeps a safety limit that no reward tells it of. `cost` and `cost_limit` rank plans that come
-too close behind all others; the cost is how deep the drone is in an obstacle [m], so that -0.25 asks for 25 cm of distance,
+too close behind all others; the cost is how deep the drone is in an obstacle [m], so that -0.25 asks for 25 cm,
 which leaves room for gusts that no plan foresees. Draws drone_obstacles.png. Run: python examples/drone_obstacles.py
 """
 
