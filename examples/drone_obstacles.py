@@ -27,7 +27,9 @@ school = gym.make(TASK, max_episode_steps=20)  # short episodes show many target
 model = LinearModel(school.observation_space, school.action_space)
 model.fit(random_transitions(school, steps, seed=0))
 settings = {"cost": "exact", "cost_limit": -0.25, "planner_kwargs": {"horizon": 25, "population": 48}, "seed": 0}
-agent = MPC("iCEM", school, model=model, reward=lambda _, action, after: -after[..., :3].norm(dim=-1), **settings)
+settings["reward"] = lambda before, action, after: -after[..., :3].norm(dim=-1)  # the distance to the target
+settings["termination"] = lambda after: school.unwrapped.task.cost(after) > 0  # in an obstacle
+agent = MPC("iCEM", school, model=model, **settings)
 
 env = ShowPlans(gym.make(TASK, render_mode="rgb_array", max_episode_steps=length), agent)
 figure, panels = plt.subplots(2, 2, figsize=(12, 9), dpi=110, layout="constrained")
