@@ -7,6 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from PIL import Image
 FOLDER = Path(__file__).parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 PATH = (FOLDER / "README.md").read_text()
+matplotlib.use("Agg")
+
 NO_PICTURE = {"any_environment.py", "dream.py", "mbpo.py"}  # they end in a return
 
 
@@ -30,7 +33,6 @@ def names_of(path):
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_run_and_draw(script, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plt, "show", None)  # nothing waits for a window
     draws = script.name not in NO_PICTURE
     picture = tmp_path / "picture.png"
     monkeypatch.setattr(sys, "argv", [str(script), "--small", *(["--out", str(picture)] if draws else [])])
