@@ -17,11 +17,16 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=2000, help="real steps in all, in rounds of 500")
 parser.add_argument("--episodes", type=int, default=100, help="real episodes that judge the policy in the end")
 parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--small", action="store_true", help="a run of seconds")
 arguments = parser.parse_args()
+steps, episodes = (100, 1) if arguments.small else (arguments.steps, arguments.episodes)
+settings = {"learning_starts": 500, "train_freq": 500}
+if arguments.small:
+    settings = {"learning_starts": 100, "train_freq": 100, "updates": 2, "check_freq": 1}
 
 judged = Monitor(gym.make("CartPole-v1"))
 judged.reset(seed=1000 + arguments.seed)
-agent = ImaginedPPO("MlpPolicy", "CartPole-v1", learning_starts=500, train_freq=500, seed=arguments.seed, verbose=1)
-agent.learn(arguments.steps)
-mean, deviation = evaluate_policy(agent, judged, arguments.episodes)
-print(f"{agent.num_timesteps} real steps: return {mean:.1f} +- {deviation:.1f} of 500 in {arguments.episodes} episodes")
+agent = ImaginedPPO("MlpPolicy", "CartPole-v1", **settings, seed=arguments.seed, verbose=1)
+agent.learn(steps)
+mean, deviation = evaluate_policy(agent, judged, episodes)
+print(f"{agent.num_timesteps} real steps: return {mean:.1f} +- {deviation:.1f} of 500 in {episodes} episodes")

@@ -14,7 +14,9 @@ from mbrl_gym.agents import MBPO
 parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=1000, help="real steps")
 parser.add_argument("--episodes", type=int, default=10)
+parser.add_argument("--small", action="store_true", help="a run of seconds")
 arguments = parser.parse_args()
+steps, episodes = (205, 1) if arguments.small else (arguments.steps, arguments.episodes)
 
 agent = MBPO(
     "MlpPolicy",
@@ -31,6 +33,6 @@ agent = MBPO(
     seed=0,
     verbose=1,
 )
-agent.learn(arguments.steps, log_interval=1)
-mean, std = evaluate_policy(agent, Monitor(gym.make("Pendulum-v1")), arguments.episodes)
-print(f"return after {arguments.steps} steps: {mean:.0f} +- {std:.0f} (random: about -1200, best: about -150)")
+agent.learn(steps, log_interval=1)
+mean, std = evaluate_policy(agent, Monitor(gym.make("Pendulum-v1")), episodes)
+print(f"return after {steps} steps: {mean:.0f} +- {std:.0f} (random: about -1200, best: about -150)")

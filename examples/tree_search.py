@@ -1,6 +1,9 @@
 """Monte Carlo tree search balances Gymnasium's CartPole inside the simulator itself, and shows one of its trees.
 
-Run: python examples/tree_search.py --episodes 1
+What one learns: where a model can be asked step by step, a tree spends its simulations on the actions that look good so
+far, and needs neither gradients nor training. The second half of an episode is played from the subtree of the first:
+`predict` carries it along. Draws tree_search.png (which takes igraph: pip install "mbrl-gym[trees]").
+Run: python examples/tree_search.py
 """
 
 import argparse
@@ -8,17 +11,19 @@ import argparse
 import gymnasium as gym
 import numpy as np
 
-from mbrl_gym.agents import MCTS
+from mbrl_gym.agents import MCTS, plot_tree
 from mbrl_gym.agents.planning.tree import root_table
 from mbrl_gym.wrappers import SimulatorModel
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=200, help="most steps of an episode")
+parser.add_argument("--steps", type=int, default=100, help="most steps of an episode")
 parser.add_argument("--episodes", type=int, default=1)
 parser.add_argument("--simulations", type=int, default=32, help="simulations a step")
+parser.add_argument("--small", action="store_true", help="a run of seconds")
+parser.add_argument("--out", default="tree_search.png")
 arguments = parser.parse_args()
 
-env = gym.make("CartPole-v1", max_episode_steps=min(arguments.steps, 100))
+env = gym.make("CartPole-v1", max_episode_steps=10 if arguments.small else arguments.steps)
 agent = MCTS("UCT", env, model=SimulatorModel(env), simulations=arguments.simulations, seed=0)
 for episode in range(arguments.episodes):
     observation, _ = env.reset(seed=episode)
@@ -29,3 +34,4 @@ for episode in range(arguments.episodes):
         start, steps, done = np.zeros(1, bool), steps + 1, terminated or truncated
     print(f"episode {episode}: {steps} steps; the last root, of {state.decisions.simulated[0]} simulations:")
     print(root_table(state.decisions))
+plot_tree(state, title="CartPole-v1: the last tree, numbers are visits").savefig(arguments.out, dpi=120)
