@@ -287,8 +287,7 @@ class MCTS(WorldModelAgent):
         self.decision_times_ms.append(1000 * (time.perf_counter() - begin))
         if self.policy.network is not None:
             rows = self.policy.rows(self._last_obs)[0].cpu().numpy()
-            visits, values = searched.decisions.visits, np.nan_to_num(searched.decisions.values)
-            self._targets.add(rows, searched.decisions.policy, (visits * values).sum(1) / visits.sum(1))
+            self._targets.add(rows, searched.decisions.policy, self.search.root_values(searched.decisions))
         return action
 
     def dump_logs(self) -> None:

@@ -26,10 +26,11 @@ LARGEST = 700.0  # area of the root's disc [pt^2]
 
 
 def plot_tree(searched: Searched, row: int = 0, *, nodes: int = 60, title: str = "") -> Figure:
-    """Draw the most visited nodes of a tree: visits as areas and numbers, mean returns as colours.
+    """Draw the most visited nodes of a tree: visits as areas and numbers, mean returns or best values as colours.
 
     The path of most visits is drawn in orange, and the root's edges bear their actions. The layout is Reingold and
-    Tilford's (1981), by igraph.
+    Tilford's (1981), by igraph. Where paths meet, a node hangs below the first that leads there, and thin lines come
+    from the others.
 
     Args:
         searched: What a search found.
@@ -52,13 +53,15 @@ def plot_tree(searched: Searched, row: int = 0, *, nodes: int = 60, title: str =
     on_path = [chosen[child] in best for child, parent in enumerate(parents) if parent >= 0]
     colors, widths = [CHOSEN if on else LINES for on in on_path], [2.4 if on else 1.0 for on in on_path]
     axes.add_collection(LineCollection(lines, colors=colors, linewidths=widths, zorder=1))
+    meetings = [places[list(pair)] for pair in _meetings(tree, chosen, parents)]
+    axes.add_collection(LineCollection(meetings, colors=LINES, linewidths=0.6, linestyles="dotted", zorder=0))
     values = np.array([_value(tree, node) for node in chosen])
     norm = Normalize(values.min(), values.max() if np.ptp(values) else values.min() + 1)
     areas = 12 + LARGEST * visits / visits.max()
     axes.scatter(*places.T, s=areas, c=values, cmap="viridis", norm=norm, edgecolors=TEXT, linewidths=0.6, zorder=2)
     _label(axes, searched, row, tree, places, parents, slots, visits)
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, fraction=0.025, pad=0.01)
-    bar.set_label("mean return", color=TEXT)
+    bar.set_label("mean return" if np.isnan(tree.nodes[0]["value"]) else "best value", color=TEXT)
     bar.outline.set_visible(False)
     return figure
 
@@ -70,7 +73,8 @@ def _largest(tree: Tree, most: int) -> tuple[list[int], list[int], list[int]]:
 
     def open_children(node: int, place: int) -> None:
         for slot in range(int(tree.nodes[node]["width"])):
-            waiting.extend((_visits(tree, child), child, place, slot) for child in outcomes(tree, node, slot))
+            for child in tree.outcomes["node"][outcomes(tree, node, slot)].tolist():
+                waiting.append((_visits(tree, child), child, place, slot))
 
     open_children(0, 0)
     while waiting and len(chosen) < most:
@@ -86,13 +90,29 @@ def _largest(tree: Tree, most: int) -> tuple[list[int], list[int], list[int]]:
     return chosen, parents, slots
 
 
+def _meetings(tree: Tree, chosen: list[int], parents: list[int]) -> list[tuple[int, int]]:
+    """Return the places of drawn nodes between which an edge leads that is not the one from the parent."""
+    place = {node: index for index, node in enumerate(chosen)}
+    found = set()
+    for node, start in place.items():
+        for slot in range(int(tree.nodes[node]["width"])):
+            for child in tree.outcomes["node"][outcomes(tree, node, slot)].tolist():
+                end = place.get(child, start)
+                if start not in (end, parents[end]) and end != parents[start]:
+                    found.add((start, end))
+    return sorted(found)
+
+
 def _visits(tree: Tree, node: int) -> int:
     """Return the simulations that went through a node, or ended there first."""
     return int(tree.nodes[node]["visits"]) + (node != 0)
 
 
 def _value(tree: Tree, node: int) -> float:
-    """Return the mean return from a node."""
+    """Return the value of a node's best edge where values are backed up by maximum, otherwise the mean return."""
+    best = float(tree.nodes[node]["value"])
+    if not np.isnan(best):
+        return best
     edges, raw = tree.edges[node, : tree.nodes[node]["width"]], float(tree.nodes[node]["raw"])
     judged = not np.isnan(raw)
     count = int(edges["visits"].sum()) + judged

@@ -5,6 +5,7 @@ from mbrl_gym.wrappers.imagined import ImaginedEnv, ImaginedVectorEnv
 from mbrl_gym.wrappers.learn import LearnModel
 from mbrl_gym.wrappers.minari_datasets import from_minari, to_minari
 from mbrl_gym.wrappers.record import RecordTransitions
+from mbrl_gym.wrappers.search_info import SearchInfo, SearchingAgent
 from mbrl_gym.wrappers.show_plans import Decision, PlanningAgent, ShowPlans
 from mbrl_gym.wrappers.show_values import ShowValues, TabularAgent
 from mbrl_gym.wrappers.simulator import SimulatorModel, TrackState
@@ -17,6 +18,8 @@ __all__ = [
     "LearnModel",
     "PlanningAgent",
     "RecordTransitions",
+    "SearchInfo",
+    "SearchingAgent",
     "ShowPlans",
     "ShowValues",
     "SimulatorModel",

@@ -84,6 +84,46 @@ def test_a_simulator_of_the_slippery_lake_agrees_with_value_iteration():
     assert (q[states].min(1) < value[states] - 0.05).all()  # others would be worse
 
 
+GRAPH = {"transpositions": True, "backup": "max", "rollout": "none"}
+
+
+def test_a_graph_of_the_slippery_lake_finds_the_best_action_everywhere():
+    """Value iteration's, from every state; a tree of as many simulations misses it."""
+    model = SimulatorModel(gym.make("FrozenLake-v1"))
+    table, value = model.outcome_table, np.zeros(16)
+    for _ in range(2000):
+        q = (table.probability * (table.reward + 0.99 * ~table.ends * value[table.following])).sum(-1)
+        value = q.max(1)
+    states, regret = np.flatnonzero(value > 0), {}
+    for name, settings in (("graph", GRAPH), ("tree", {})):
+        agent = MCTS("UCT", "FrozenLake-v1", model=model, simulations=1500, search_kwargs={"horizon": 100, **settings})
+        actions, _ = agent.predict(states, deterministic=True)
+        regret[name] = value[states] - q[states, actions]
+    assert regret["graph"].max() < 0.03
+    assert regret["graph"].mean() < 0.2 * regret["tree"].mean()
+
+
+def test_a_graph_drives_the_taxi_on_shortest_paths():
+    """Breadth-first search over the table knows their lengths."""
+    env = gym.make("Taxi-v4")
+    model = SimulatorModel(env)
+    table = model.outcome_table
+    distance = np.where(table.ends[..., 0].any(1), 1.0, np.inf)
+    for _ in range(50):
+        following = np.where(table.ends[..., 0], 0.0, distance[table.following[..., 0]])
+        distance = np.minimum(distance, 1 + following.min(1))
+    agent = MCTS("UCT", env, model=model, simulations=1000, gamma=1.0, search_kwargs={"horizon": 50, **GRAPH}, seed=0)
+    for seed in range(3):
+        observation, _ = env.reset(seed=seed)
+        start, state, steps, done = observation, None, 0, False
+        while not done:
+            action, state = agent.predict(observation, state, np.array([steps == 0]), deterministic=True)
+            observation, _, terminated, truncated, _ = env.step(action)
+            steps, done = steps + 1, terminated or truncated
+        assert steps == distance[start]
+    env.reset(seed=0)
+
+
 def test_one_leaf_judged_by_a_critic_of_stable_baselines():
     critic = PPO("MlpPolicy", "CartPole-v1", n_steps=64, batch_size=64, seed=0).learn(64)
     agent = MCTS("PUCT", "CartPole-v1", value=critic, seed=0, **QUICK).learn(40)
@@ -150,15 +190,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, kind):
     assert resumed.num_timesteps == whole.num_timesteps
 
 
-def test_a_run_on_choices_is_resumed_with_its_tree(tmp_path):
+@pytest.mark.parametrize("search", [{}, GRAPH], ids=["tree", "graph"])
+def test_a_run_on_choices_is_resumed_with_its_tree(tmp_path, search):
     """The bandit's model is learned; the lake's is exact, so that trees are reused when the run is interrupted."""
     options = {"model": frozen_lake(), "simulations": 20, "learning_starts": 2, "train_freq": 5, "seed": 1}
+    options["search_kwargs"] = search
     agent = MCTS("UCT", "FrozenLake-v1", **options).learn(12)
     stream = io.BytesIO()
     agent.save(stream, include=["replay_buffer"])
     stream.seek(0)
     loaded = MCTS.load(stream, model=frozen_lake())
-    assert_array_equal(loaded._searched.tree.edges, agent._searched.tree.edges)
+    for mine, other in zip(loaded._searched.tree, agent._searched.tree, strict=True):
+        for name in mine.dtype.names or (...,):
+            assert_array_equal(mine[name], other[name])
     for mine, other in zip(loaded._searched.states, agent._searched.states, strict=True):
         assert_array_equal(mine, other)
     assert loaded.predict(3, deterministic=True)[0] == agent.predict(3, deterministic=True)[0]
@@ -260,8 +304,9 @@ def test_a_tree_is_drawn_and_tabulated():
     _, searched = agent.predict(14, deterministic=True)
     for nodes in (1, 12):
         figure = plot_tree(searched, nodes=nodes, title="Lake")
-        dots = figure.axes[0].collections[1]
-        assert len(dots.get_offsets()) == nodes
+        lines, meetings, dots = figure.axes[0].collections
+        assert len(dots.get_offsets()) == nodes == len(lines.get_paths()) + 1
+        assert not meetings.get_paths()
     assert dots.get_array()[0] == pytest.approx(
         np.nansum(searched.decisions.visits * np.nan_to_num(searched.decisions.values)) / 80
     )
@@ -273,3 +318,9 @@ def test_a_tree_is_drawn_and_tabulated():
     assert sum(int(line.split()[1]) for line in lines[1:]) == 80
     with pytest.raises(InvalidSettingError, match="nodes must be at least 1"):
         plot_tree(searched, nodes=0)
+    graph = MCTS("UCT", "FrozenLake-v1", model=frozen_lake(), simulations=80, search_kwargs=GRAPH, seed=0)
+    _, searched = graph.predict(14, deterministic=True)
+    lines, meetings, dots = plot_tree(searched).axes[0].collections
+    assert len(dots.get_offsets()) == searched.tree.size[0, 0] == len(lines.get_paths()) + 1
+    assert len(meetings.get_paths()) > 3
+    assert dots.get_array()[0] == pytest.approx(1.0)

@@ -9,13 +9,12 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from tree_toys import RandomMDP, TreeProblem
+from tree_toys import RandomMDP, TreeProblem, steps, walk
 
 from mbrl_gym.agents.planning.tree import CompiledModel, TreeSearch, principal_variation, table_model
 from mbrl_gym.agents.planning.tree.halving import halving_schedule
 from mbrl_gym.agents.planning.tree.results import outcomes
 from mbrl_gym.errors import InvalidSettingError, PlanningError, UnsupportedSpaceError
-from mbrl_gym.models import AnalyticModel
 
 RULES = ("UCT", "PUCT", "Gumbel")
 
@@ -31,28 +30,6 @@ def arms(rewards):
 def search(problem, rule="UCT", **changes):
     changes = {"discount": 1.0, "horizon": 10, **changes}
     return TreeSearch(problem.action_space, rule, **changes)
-
-
-def walk():
-    """Return a model of a walk on a line that pays the distance from 0, negative."""
-    return AnalyticModel(
-        spaces.Box(-99, 99, (1,)),
-        spaces.Box(-1, 1, (1,)),
-        dynamics_fn=lambda observation, action: observation + action,
-        reward_fn=lambda observation, action, following: -following[..., 0].abs(),
-        termination_fn=lambda following: torch.zeros(following.shape[:-1], dtype=torch.bool),
-    )
-
-
-def steps():
-    """Return the same walk with choices -1, 0, 1, which ends at 0 and pays 10 there."""
-    return AnalyticModel(
-        spaces.Box(-99, 99, (1,)),
-        spaces.Discrete(3, start=-1),
-        dynamics_fn=lambda observation, action: observation + action[..., None],
-        reward_fn=lambda observation, action, following: 10.0 * (following[..., 0] == 0) - 1.0,
-        termination_fn=lambda following: following[..., 0] == 0,
-    )
 
 
 def test_visits_of_two_arms_are_those_of_ucb1_by_hand():
@@ -137,10 +114,10 @@ def test_sequential_halving_fills_the_budget_and_leaves_the_best_two(considered,
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.25, 4.0, 1024.0]), st.sampled_from([-16.0, 0.0, 128.0]))
-@pytest.mark.parametrize("rule", RULES)
-def test_scale_and_shift_of_rewards_change_no_decision(rule, seed, scale, shift):
+@pytest.mark.parametrize(("rule", "backup"), [("UCT", "mean"), ("PUCT", "mean"), ("Gumbel", "mean"), ("UCT", "max")])
+def test_scale_and_shift_of_rewards_change_no_decision(rule, backup, seed, scale, shift):
     """All returns have as many rewards, eighths of powers of two: the arithmetic is exact."""
-    options = {"simulations": 40, "discount": 1.0, "horizon": 3, "leaves": 1}
+    options = {"simulations": 40, "discount": 1.0, "horizon": 3, "leaves": 1, "backup": backup}
     plain, other = (
         TreeSearch(spaces.Discrete(3), rule, **options).search(problem.model, [0], seed=seed).decisions
         for problem in (TreeProblem(3, 3, seed), TreeProblem(3, 3, seed, scale=scale, shift=shift))
@@ -162,12 +139,9 @@ def test_values_of_random_mdps_are_those_of_value_iteration(seed):
         assert_allclose(found.decisions.value[state], exact[state].max(), atol=0.2)
         assert exact[state, found.decisions.slot[state]] > exact[state].max() - 0.1
     root, slot = found.tree.one(0), int(found.decisions.slot[0])
-    children = outcomes(root, 0, slot)
+    drawn = root.outcomes[outcomes(root, 0, slot)]
     counts = np.array(
-        [
-            sum(root.nodes[child]["count"] for child in children if root.states[child, 0] == state)
-            for state in problem.following[0, slot]
-        ]
+        [drawn["count"][root.states[drawn["node"], 0] == state].sum() for state in problem.following[0, slot]]
     )
     assert_allclose(counts / counts.sum(), problem.probability[0, slot], atol=5 / math.sqrt(counts.sum()))
 
@@ -211,9 +185,11 @@ def test_the_compiled_path_and_the_model_path_count_the_same():
         return -abs(state[0])
 
     compiled = CompiledModel(spaces.Discrete(3), step, state_size=1, evaluate=evaluate)
-    for rule in RULES:
+    graph, best = {"transpositions": True}, {"backup": "max"}
+    variants = [("UCT", {}), ("PUCT", {}), ("Gumbel", {}), ("UCT", graph), ("UCT", best), ("PUCT", graph | best)]
+    for rule, variant in variants:
         for leaves in (1, 4):
-            options = {"simulations": 60, "horizon": 8, "leaves": leaves}
+            options = {"simulations": 60, "horizon": 8, "leaves": leaves, **variant}
             mine = TreeSearch(spaces.Discrete(3, start=-1), rule, **options)
             first = mine.search(compiled, [[2.0], [-4.0]]).decisions
             judged = TreeSearch(
@@ -250,7 +226,8 @@ def test_trees_keep_to_their_nodes():
         assert found.decisions.visits.sum() == 400
         nodes = found.tree.nodes[0]
         assert (nodes["pending"] == 0).all()
-        assert (nodes["sibling"][:50] < 50).all()
+        assert found.tree.size[0, 1] == 49  # all but the root are an outcome
+        assert (found.tree.outcomes["node"][0, :49] < 50).all()
 
 
 def test_a_search_goes_on_from_its_subtree():
@@ -275,7 +252,8 @@ def test_what_is_kept_leaves_room_for_the_simulations():
         found = finder.search(problem.model, [state], found)
         assert found.tree.size[0, 0] <= 120
         nodes, edges = found.tree.nodes[0][:120], found.tree.edges[0][:120]
-        assert (edges["first"] < found.tree.size[0, 0]).all()
+        assert (edges["first"] < found.tree.size[0, 1]).all()
+        assert (found.tree.outcomes["node"] < found.tree.size[0, 0]).all()
         assert_array_equal(nodes["visits"], edges["visits"].sum(1))
         state = problem.following[state, found.decisions.slot[0]]
 
@@ -362,7 +340,8 @@ def test_priors_and_values_guide_the_search():
         ({"rollout": "greedy"}, "rollout must be"),
         ({"widening": (0, 0.5)}, "widening must be two numbers"),
         ({"exploration": math.nan}, "exploration must be"),
-        ({"simulation": 3}, "no setting 'simulation', but considered, discount"),
+        ({"backup": "median"}, 'backup must be "mean" or "max"'),
+        ({"simulation": 3}, "no setting 'simulation', but backup, considered, discount"),
     ],
 )
 def test_wrong_settings_are_refused(changes, message):
@@ -375,6 +354,8 @@ def test_wrong_searches_are_refused():
         TreeSearch(spaces.Discrete(2), "UCB")
     with pytest.raises(UnsupportedSpaceError, match="Gumbel searches Discrete"):
         TreeSearch(spaces.Box(-1, 1, (1,)), "Gumbel")
+    with pytest.raises(InvalidSettingError, match="transpositions are for UCT and PUCT"):
+        TreeSearch(spaces.Discrete(2), "Gumbel", transpositions=True)
     with pytest.raises(UnsupportedSpaceError, match="at most 4096"):
         TreeSearch(spaces.MultiDiscrete([100, 100]))
     with pytest.raises(InvalidSettingError, match="allow an action in every row"):

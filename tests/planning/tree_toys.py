@@ -1,9 +1,33 @@
 """Problems for tree searches whose answers are known."""
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from mbrl_gym.agents.planning.tree import table_model
+from mbrl_gym.models import AnalyticModel
+
+
+def walk():
+    """Return a model of a walk on a line that pays the distance from 0, negative."""
+    return AnalyticModel(
+        spaces.Box(-99, 99, (1,)),
+        spaces.Box(-1, 1, (1,)),
+        dynamics_fn=lambda observation, action: observation + action,
+        reward_fn=lambda observation, action, following: -following[..., 0].abs(),
+        termination_fn=lambda following: torch.zeros(following.shape[:-1], dtype=torch.bool),
+    )
+
+
+def steps():
+    """Return the same walk with choices -1, 0, 1, which ends at 0 and pays 10 there."""
+    return AnalyticModel(
+        spaces.Box(-99, 99, (1,)),
+        spaces.Discrete(3, start=-1),
+        dynamics_fn=lambda observation, action: observation + action[..., None],
+        reward_fn=lambda observation, action, following: 10.0 * (following[..., 0] == 0) - 1.0,
+        termination_fn=lambda following: following[..., 0] == 0,
+    )
 
 
 class TreeProblem:

@@ -23,7 +23,8 @@ from .arrays import (
     tree_of,
     uniform,
 )
-from .stages import backup, expand, select
+from .backup import backup
+from .stages import expand, select
 
 __all__ = ["Machine", "evaluate_roots", "run"]
 
@@ -79,7 +80,9 @@ def run(trees: Tree, roots: Root, rules: Rules, flights: Flight, simulations: in
             for leaf in range(len(flight.status)):
                 if flight.status[leaf] != IDLE:
                     active = True
-                    backup(tree, rules, flight, leaf, _value(tree, rules, flight, leaf, machine))
+                    if flight.status[leaf] == EVALUATES:
+                        _evaluate(tree, rules, flight, leaf, machine)
+                    backup(tree, rules, flight, leaf)
 
 
 @compiled_in_place
@@ -104,18 +107,16 @@ def _expand_all(tree: Tree, rules: Rules, flight: Flight, machine: Machine) -> b
 
 
 @compiled_in_place
-def _value(tree: Tree, rules: Rules, flight: Flight, leaf: int, machine: Machine) -> float:
-    """Return what the last node of a simulation is worth, and note its prior: the stage called simulation."""
+def _evaluate(tree: Tree, rules: Rules, flight: Flight, leaf: int, machine: Machine) -> None:
+    """Judge the last node of a simulation, and note its prior: the stage called simulation."""
     node = flight.nodes[leaf, flight.depth[leaf]]
-    if flight.status[leaf] == EVALUATES:
-        value = machine.evaluate(machine.parameters, tree.states[node], tree.prior[node], tree.random)
-        steps = rules.horizon - flight.depth[leaf]
-        if rules.rollouts and steps > 0:
-            value = 0.0
-            for _ in range(rules.rollouts):
-                value += _roll_out(tree, rules, node, steps, machine) / rules.rollouts
-        tree.nodes[node].raw = value
-    return tree.nodes[node].raw
+    value = machine.evaluate(machine.parameters, tree.states[node], tree.prior[node], tree.random)
+    steps = rules.horizon - flight.depth[leaf]
+    if rules.rollouts and steps > 0:
+        value = 0.0
+        for _ in range(rules.rollouts):
+            value += _roll_out(tree, rules, node, steps, machine) / rules.rollouts
+    tree.nodes[node].raw = value
 
 
 @compiled_in_place

@@ -29,7 +29,8 @@ from .arrays import (
     root_of,
     tree_of,
 )
-from .stages import backup, expand, select
+from .backup import backup
+from .stages import expand, select
 
 __all__ = ["Evaluation", "ModelSearch", "Store"]
 
@@ -324,5 +325,4 @@ def backup_all(trees: Tree, rules: Rules, flights: Flight) -> None:
         tree, flight = tree_of(trees, t), flight_of(flights, t)
         for leaf in range(len(flight.status)):
             if flight.status[leaf] == EVALUATES or flight.status[leaf] == ENDED:
-                node = flight.nodes[leaf, flight.depth[leaf]]
-                backup(tree, rules, flight, leaf, tree.nodes[node].raw)
+                backup(tree, rules, flight, leaf)

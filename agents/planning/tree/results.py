@@ -32,12 +32,15 @@ class Decisions(NamedTuple):
 def decide(search: Any, tree: Tree, root: Root, rules: Rules) -> Decisions:
     """Return the decisions of a search: the action with most visits, of several the one of the highest value.
 
-    Gumbel takes the best of those with most visits (Danihelka et al. 2022, algorithm 2), and its improved policy
-    (equation 11) in place of the visits' distribution.
+    Where values are backed up by maximum it is the action of the highest value, whatever its visits: they tell where
+    the search looked, not what it found. Gumbel takes the best of those with most visits (Danihelka et al. 2022,
+    algorithm 2), and its improved policy (equation 11) in place of the visits' distribution.
     """
     visits, total = tree.edges["visits"][:, 0], tree.edges["total"][:, 0]
     values = np.where(visits > 0, total / np.maximum(visits, 1), np.nan)
     most = (visits == visits.max(1, keepdims=True)) & root.valid
+    if rules.maximum and search.selection != "Gumbel":
+        most = (visits > 0) & root.valid
     score = np.where(np.isnan(values), -np.inf, values)
     policy = visits / np.maximum(visits.sum(1, keepdims=True), 1)
     if search.selection == "Gumbel":
@@ -68,7 +71,7 @@ def write_root_scores(trees: Tree, rules: Rules, scores: Array) -> None:
 
 
 def principal_variation(tree: Tree, slot: int | None = None) -> list[int]:
-    """Return the nodes of the path of most visits in one tree, below the root.
+    """Return the nodes of the path of most visits in one tree, below the root; it goes nowhere twice.
 
     Args:
         tree: The tree.
@@ -82,18 +85,20 @@ def principal_variation(tree: Tree, slot: int | None = None) -> list[int]:
             if not edges["visits"].any():
                 return path
             slot = int(edges["visits"].argmax())
-        node = max(outcomes(tree, node, slot), key=lambda child: tree.nodes[child]["count"], default=NONE)
-        if node == NONE:
+        drawn = tree.outcomes[outcomes(tree, node, slot)]
+        new = drawn[~np.isin(drawn["node"], [0, *path])]
+        if not len(new):
             return path
+        node = int(new["node"][new["count"].argmax()])
         path.append(node)
 
 
 def outcomes(tree: Tree, node: int, slot: int) -> list[int]:
-    """Return the nodes to which an edge of one tree leads."""
-    found, child = [], int(tree.edges[node, slot]["first"])
-    while child != NONE:
-        found.append(child)
-        child = int(tree.nodes[child]["sibling"])
+    """Return the outcomes of an edge of one tree, by their numbers."""
+    found, outcome = [], int(tree.edges[node, slot]["first"])
+    while outcome != NONE:
+        found.append(outcome)
+        outcome = int(tree.outcomes[outcome]["next"])
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...compiled import compiled_in_place
-from .arrays import NONE, Tree, copy
+from .arrays import NONE, Rules, Tree, add_outcome, copy, place_of
 
 __all__ = ["copy_subtree", "find_outcome"]
 
@@ -15,44 +15,75 @@ Array = np.ndarray[Any, Any]
 
 
 @compiled_in_place
-def find_outcome(tree: Tree, slot: int, state: Array, tolerance: float) -> int:
-    """Return the outcome of a root's edge that is the given state `[S]`, up to rounding; NONE if none is."""
-    child = tree.edges[0, slot].first
-    while child != NONE:
+def find_outcome(tree: Tree, rules: Rules, slot: int, state: Array, tolerance: float) -> int:
+    """Return the node to which a root's edge leads that is the given state `[S]`, up to rounding; NONE if none is.
+
+    In a graph any node of exactly this state will do.
+    """
+    outcome = tree.edges[0, slot].first
+    while outcome != NONE:
+        child = tree.outcomes[outcome].node
         same = not tree.nodes[child].terminal and not np.isnan(tree.nodes[child].raw)
         for column in range(len(state)):
             difference = abs(tree.states[child, column] - state[column])
             same = same and difference <= tolerance * (1.0 + abs(state[column]))
         if same:
             return child
-        child = tree.nodes[child].sibling
-    return NONE
+        outcome = tree.outcomes[outcome].next
+    return tree.table[place_of(tree, state, False)] if rules.graph else NONE
 
 
 @compiled_in_place
-def copy_subtree(old: Tree, new: Tree, start: int, keep: int, order: Array) -> int:
-    """Copy the tree below a node, at most `keep` nodes of it, those near its root first, and return how many.
+def copy_subtree(old: Tree, new: Tree, rules: Rules, start: int, order: Array, places: Array) -> int:
+    """Copy what is below a node, the nodes near it first, as far as there is room; return how many nodes.
 
-    Their old numbers go to `order` `[keep]`. Edges keep their statistics where their outcomes are dropped.
+    An edge keeps all of its outcomes or, where they find no room, none; then its statistics remain.
+
+    Args:
+        old: The tree of the last decision.
+        new: An empty one.
+        rules: The rules.
+        start: The node that becomes the root.
+        order: `[keep]` room for the old numbers of the nodes that are copied; there will not be more.
+        places: `[R]` room for the new numbers of the old nodes.
     """
-    order[0], used, done = start, 1, 0
-    while done < used:
+    places[:] = NONE
+    order[0], places[start], new.size[0], done = start, 0, 1, 0
+    while done < new.size[0]:
         node = order[done]
-        sibling = new.nodes[done].sibling if done > 0 else NONE
         _copy_node(old, new, node, done)
-        new.nodes[done].sibling = sibling
+        if rules.graph:
+            new.table[place_of(new, new.states[done], new.nodes[done].terminal)] = done
         for slot in range(old.nodes[node].width):
-            child = old.edges[node, slot].first
-            while child != NONE and used < keep:
-                order[used] = child
-                new.nodes[used].sibling = new.edges[done, slot].first
-                new.edges[done, slot].first = used
-                new.edges[done, slot].outcomes += 1
-                used += 1
-                child = old.nodes[child].sibling
+            if _make_room(old, new, rules, old.edges[node, slot].first, order, places):
+                outcome = old.edges[node, slot].first
+                while outcome != NONE:
+                    kept = old.outcomes[outcome]
+                    added = add_outcome(new, rules, done, slot, places[kept.node], kept.reward)
+                    new.outcomes[added].count = kept.count
+                    outcome = kept.next
         done += 1
-    new.size[0] = used
-    return used
+    return new.size[0]
+
+
+@compiled_in_place
+def _make_room(old: Tree, new: Tree, rules: Rules, first: int, order: Array, places: Array) -> bool:
+    """Number the nodes of a chain of outcomes anew, and return whether there is room for all of them."""
+    outcomes, nodes, outcome = 0, 0, first
+    while outcome != NONE:
+        outcomes += 1
+        nodes += places[old.outcomes[outcome].node] == NONE
+        outcome = old.outcomes[outcome].next
+    if new.size[0] + nodes > len(order) or new.size[1] + outcomes > rules.most_outcomes:
+        return False
+    outcome = first
+    while outcome != NONE:
+        node = old.outcomes[outcome].node
+        if places[node] == NONE:
+            order[new.size[0]], places[node] = node, new.size[0]
+            new.size[0] += 1
+        outcome = old.outcomes[outcome].next
+    return True
 
 
 @compiled_in_place

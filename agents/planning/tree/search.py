@@ -74,6 +74,11 @@ class TreeSearch:
                 f"Gumbel searches Discrete and MultiDiscrete actions, but the action space is {action_space}: take UCT "
                 "or PUCT"
             )
+        if self.settings.transpositions and selection == "Gumbel":
+            raise InvalidSettingError(
+                "Gumbel counts the visits of the root's actions, which paths that return to the root would disturb: "
+                "transpositions are for UCT and PUCT"
+            )
         self.choices: Array | None = None if self.box else _choices(action_space)
         if self.choices is not None and len(self.choices) > MOST_ACTIONS:
             raise UnsupportedSpaceError(
@@ -134,7 +139,7 @@ class TreeSearch:
         trees = len(states)
         leaves = self.settings.leaves or (1 if compiled else 8)
         rules = self.rules(chance=start.chance, choices=start.choices, rollout=self._rolls_out(start.evaluates))
-        tree = empty_tree(trees, rules.capacity + leaves, self.edges, states.shape[1], self._box_size, _mixed(seed))
+        tree = empty_tree(trees, rules, leaves, self.edges, states.shape[1], self._box_size, _mixed(seed))
         if self.box:
             assert isinstance(self.action_space, spaces.Box)
             tree.bounds[:] = np.stack([self.action_space.low, self.action_space.high]).astype(np.float64)
@@ -152,6 +157,7 @@ class TreeSearch:
     def rules(self, *, chance: bool, choices: bool, rollout: bool) -> Rules:
         """Return the rules for a model with random outcomes, or without; and whether its states are choices."""
         given = self.settings
+        capacity = int(given.max_nodes or 2 * given.simulations)
         outcome = given.outcome_widening or ((math.inf, 1.0) if choices else (1.0, 0.25))
         explore = EXPLORATION[self.selection] if given.exploration is None else given.exploration
         return Rules(
@@ -159,7 +165,10 @@ class TreeSearch:
             exploration=float(explore),
             discount=float(given.discount),
             horizon=int(given.horizon),
-            capacity=int(given.max_nodes or 2 * given.simulations),
+            capacity=capacity,
+            most_outcomes=capacity * (min(max(self.edges, 8), 64) if given.transpositions else 1),
+            graph=bool(given.transpositions),
+            maximum=given.backup == "max",
             virtual_loss=float(given.virtual_loss),
             box=self.box,
             widening=float(given.widening[0]),
@@ -172,6 +181,13 @@ class TreeSearch:
             visit_offset=float(given.visit_offset),
             rollouts=int(given.rollouts) if rollout else 0,
         )
+
+    def root_values(self, decisions: Decisions) -> Array:
+        """Return what the roots are worth, `[N]`: the best value of their actions or the mean return, as backed up."""
+        visits, values = decisions.visits, decisions.values
+        if self.settings.backup == "max":
+            return np.asarray(np.nanmax(values, 1))
+        return np.asarray((visits * np.nan_to_num(values)).sum(1) / visits.sum(1))
 
     @property
     def _box_size(self) -> int:
@@ -192,12 +208,13 @@ class TreeSearch:
             or previous.tree.states.shape[2] != states.shape[1]
         ):
             return kept
-        most = max(1, rules.capacity - self.settings.simulations)
-        order = np.empty(most, np.int64)
+        order = np.empty(max(1, rules.capacity - self.settings.simulations), np.int64)
+        places = np.empty(previous.tree.nodes.shape[1], np.int64)
         for t in np.flatnonzero(previous.warm).tolist():
-            node = find_outcome(previous.tree.one(t), previous.decisions.slot[t], states[t], SAME)
+            old = previous.tree.one(t)
+            node = find_outcome(old, rules, previous.decisions.slot[t], states[t], SAME)
             if node != NONE:
-                copied = copy_subtree(previous.tree.one(t), tree.one(t), node, most, order)
+                copied = copy_subtree(old, tree.one(t), rules, node, order, places)
                 start.take_over(t, previous.states, order[:copied])
                 kept[t] = True
         return kept

@@ -42,8 +42,10 @@ def spread(tree: Tree) -> float:
 
 
 @compiled_in_place
-def node_value(tree: Tree, node: int) -> float:
-    """Return the mean return from a node, its first estimate included."""
+def node_value(tree: Tree, rules: Rules, node: int) -> float:
+    """Return the value of a node: that of its best edge, or the mean return, its first estimate included."""
+    if rules.maximum and not math.isnan(tree.nodes[node].value):
+        return tree.nodes[node].value
     total, visits = tree.nodes[node].raw, 1
     if math.isnan(total):
         total, visits = 0.0, 0
@@ -81,7 +83,7 @@ def _ucb1(tree: Tree, root: Root, rules: Rules, node: int) -> int:
             return slot
         unknown = 0.0
         if tree.edges[node, slot].visits == 0:
-            unknown = node_value(tree, node)
+            unknown = node_value(tree, rules, node)
         value = edge_value(tree, rules, node, slot, unknown) / unit
         score = value + rules.exploration * math.sqrt(logarithm / visits)
         if score > highest:
@@ -94,7 +96,7 @@ def _puct(tree: Tree, root: Root, rules: Rules, node: int) -> int:
     """Schrittwieser et al. (2020), equation 2 of appendix B; an action that was never taken has the node's value."""
     best, highest, unit = 0, -np.inf, spread(tree)
     total = tree.nodes[node].visits + tree.nodes[node].pending + 1  # the visit that made the node counts
-    unknown = node_value(tree, node)
+    unknown = node_value(tree, rules, node)
     growth = rules.exploration + math.log((total + PUCT_BASE + 1.0) / PUCT_BASE)
     for slot in range(tree.nodes[node].width):
         if node == 0 and not root.valid[slot]:
@@ -217,18 +219,18 @@ def follow(tree: Tree, rules: Rules, node: int, slot: int) -> int:
     Couetoux et al. (2011): an edge that was taken n times may have k n^alpha outcomes; then they recur as often as they
     were drawn.
     """
-    child = tree.edges[node, slot].first
-    if child == NONE or not rules.chance:
-        return child
+    outcome = tree.edges[node, slot].first
+    if outcome == NONE or not rules.chance:
+        return outcome
     visits = tree.edges[node, slot].visits + tree.edges[node, slot].pending
     if tree.edges[node, slot].outcomes < rules.outcome_widening * float(visits) ** rules.outcome_exponent:
         return NONE
-    total, following = 0, child
+    total, following = 0, outcome
     while following != NONE:
-        total += tree.nodes[following].count
-        following = tree.nodes[following].sibling
+        total += tree.outcomes[following].count
+        following = tree.outcomes[following].next
     left = int(uniform(tree.random) * total)
-    while left >= tree.nodes[child].count:
-        left -= tree.nodes[child].count
-        child = tree.nodes[child].sibling
-    return child
+    while left >= tree.outcomes[outcome].count:
+        left -= tree.outcomes[outcome].count
+        outcome = tree.outcomes[outcome].next
+    return outcome

@@ -50,6 +50,14 @@ class SearchSettings:
             simulations.
         reuse: Whether a decision goes on from the subtree of the last one if the model had predicted the observation
             (up to rounding). By default yes, except for Gumbel, whose schedule needs a new root.
+        transpositions: Whether states that were met before share a node (Childs, Brodeur and Kocsis 2008), so that the
+            tree is a graph of states (Czech, Korus and Kersting 2021). States are the same if the model's state is, or
+            if a `WorldModel`'s observation is: for models whose observation tells the state. Paths may return to where
+            they were, and end at the horizon; values know no horizon, so that `discount` should be less than 1 where
+            rewards are positive. For UCT and PUCT.
+        backup: "mean", the mean return of simulations, or "max": a node is worth as much as its best edge, an edge as
+            the mean over its outcomes as often as they were drawn (Keller and Helmert 2013), and the decision is the
+            action of the highest value. With transpositions values approach value iteration's.
         widening: k and alpha of progressive widening (Couetoux et al. 2011): a node that was visited n times has up to
             k n^alpha Box actions.
         max_actions: Most Box actions of a node.
@@ -81,6 +89,8 @@ class SearchSettings:
     virtual_loss: float = 0.0
     max_nodes: int | None = None
     reuse: bool | None = None
+    transpositions: bool = False
+    backup: str = "mean"
     widening: tuple[float, float] = (1.0, 0.5)
     max_actions: int = 64
     stretch: float = 1.2
@@ -107,6 +117,7 @@ class SearchSettings:
             check(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "at least 0 and finite")
         explores = self.exploration is None or 0 <= self.exploration < math.inf
         check(explores, "exploration", self.exploration, "at least 0 and finite")
+        check(self.backup in ("mean", "max"), "backup", self.backup, '"mean" or "max"')
         known = self.rollout in (None, "random", "none") or callable(self.rollout)
         check(known, "rollout", self.rollout, '"random", "none", None or a function')
         for name in ("widening", "outcome_widening"):

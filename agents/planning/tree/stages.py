@@ -1,7 +1,7 @@
-"""The stages of a simulation: selection, expansion and backup; all of it compiled.
+"""The first stages of a simulation: selection and expansion; all of it compiled.
 
-Simulation, the fourth stage, is the model's: `compiled_search` runs all four in one loop, `model_search` evaluates
-the leaves of all trees in one batch.
+Simulation, the third stage, is the model's, and `backup` has the last one: `compiled_search` runs all four in one loop,
+`model_search` evaluates the leaves of all trees in one batch.
 """
 
 from __future__ import annotations
@@ -11,10 +11,25 @@ from typing import Any
 import numpy as np
 
 from ...compiled import compiled_in_place
-from .arrays import COLLIDED, ENDED, EVALUATES, EXPANDS, IDLE, NONE, SELECTS, Flight, Root, Rules, Tree, add_node
+from .arrays import (
+    COLLIDED,
+    ENDED,
+    EVALUATES,
+    EXPANDS,
+    IDLE,
+    NONE,
+    SELECTS,
+    Flight,
+    Root,
+    Rules,
+    Tree,
+    add_node,
+    add_outcome,
+    place_of,
+)
 from .selection import choose, follow
 
-__all__ = ["backup", "expand", "select"]
+__all__ = ["expand", "select"]
 
 Array = np.ndarray[Any, Any]
 
@@ -45,22 +60,24 @@ def _descend(tree: Tree, root: Root, rules: Rules, flight: Flight, leaf: int) ->
     """Take edges until there is no next node."""
     depth = flight.depth[leaf]
     node = flight.nodes[leaf, depth]
-    while not tree.nodes[node].terminal and depth < rules.horizon:
+    while not tree.nodes[node].terminal:
         if depth > 0 and np.isnan(tree.nodes[node].raw):
             flight.depth[leaf], flight.status[leaf] = depth, EVALUATES
             return
+        if depth == rules.horizon:
+            break
         slot = choose(tree, root, rules, node)
         flight.slots[leaf, depth] = slot
         tree.nodes[node].pending += 1
         tree.edges[node, slot].pending += 1
-        child = follow(tree, rules, node, slot)
-        if child == NONE:
+        outcome = follow(tree, rules, node, slot)
+        if outcome == NONE:
             collided = not rules.chance and tree.edges[node, slot].pending > 1
             flight.depth[leaf], flight.status[leaf] = depth, COLLIDED if collided else EXPANDS
             return
         depth += 1
-        node = child
-        flight.nodes[leaf, depth] = node
+        node = tree.outcomes[outcome].node
+        flight.nodes[leaf, depth], flight.rewards[leaf, depth] = node, tree.outcomes[outcome].reward
     flight.depth[leaf], flight.status[leaf] = depth, ENDED
 
 
@@ -77,53 +94,37 @@ def _turn_back(tree: Tree, flight: Flight, leaf: int) -> None:
 def expand(tree: Tree, rules: Rules, flight: Flight, leaf: int, state: Array, reward: float, terminal: bool) -> int:
     """Add what the model returned as an outcome of the edge that a simulation took last; return its node.
 
-    A simulation goes on through an outcome that was drawn before.
+    A simulation goes on through an outcome that was drawn before, and through a state that has a node already.
     """
     depth = flight.depth[leaf]
     node, slot = flight.nodes[leaf, depth], flight.slots[leaf, depth]
-    child = _recurring(tree, rules, tree.edges[node, slot].first, state, reward, terminal)
-    if child == NONE:
-        child = add_node(tree, rules, leaf, state, reward, terminal)
-        if child < rules.capacity:
-            tree.nodes[child].sibling = tree.edges[node, slot].first
-            tree.edges[node, slot].first = child
-            tree.edges[node, slot].outcomes += 1
-        if terminal:
-            tree.nodes[child].raw = 0.0
-        flight.status[leaf] = ENDED if terminal else EVALUATES
+    outcome = _recurring(tree, rules, tree.edges[node, slot].first, state, reward, terminal)
+    flight.status[leaf] = SELECTS
+    if outcome != NONE:
+        tree.outcomes[outcome].count += 1
+        child = tree.outcomes[outcome].node
     else:
-        tree.nodes[child].count += 1
-        flight.status[leaf] = SELECTS
+        child = tree.table[place_of(tree, state, terminal)] if rules.graph else NONE
+        if child == NONE:
+            child = add_node(tree, rules, leaf, state, terminal)
+            flight.status[leaf] = ENDED if terminal else EVALUATES
+        added = add_outcome(tree, rules, node, slot, child, reward)
+        if added == NONE and flight.status[leaf] == SELECTS:
+            flight.status[leaf] = ENDED  # so that no path takes an edge twice that leads nowhere yet
     flight.depth[leaf] = depth + 1
-    flight.nodes[leaf, depth + 1] = child
+    flight.nodes[leaf, depth + 1], flight.rewards[leaf, depth + 1] = child, reward
     return child
 
 
 @compiled_in_place
-def _recurring(tree: Tree, rules: Rules, child: int, state: Array, reward: float, terminal: bool) -> int:
+def _recurring(tree: Tree, rules: Rules, outcome: int, state: Array, reward: float, terminal: bool) -> int:
     """Return the outcome of a chain that is the same, or NONE; where nothing is random it is the only one."""
-    while child != NONE and rules.chance:
-        same = tree.nodes[child].reward == reward and tree.nodes[child].terminal == terminal
+    while outcome != NONE and rules.chance:
+        child = tree.outcomes[outcome].node
+        same = tree.outcomes[outcome].reward == reward and tree.nodes[child].terminal == terminal
         for column in range(len(state)):
             same = same and tree.states[child, column] == state[column]
         if same:
-            return child
-        child = tree.nodes[child].sibling
-    return child
-
-
-@compiled_in_place
-def backup(tree: Tree, rules: Rules, flight: Flight, leaf: int, value: float) -> None:
-    """Count the return of a simulation, whose last node is worth `value`, at all nodes and edges of its path."""
-    depth, total = flight.depth[leaf], value
-    node = tree.nodes[flight.nodes[leaf, depth]]
-    node.low, node.high = min(node.low, total), max(node.high, total)
-    while depth > 0:
-        total = node.reward + rules.discount * total
-        depth -= 1
-        number = flight.nodes[leaf, depth]
-        node, edge = tree.nodes[number], tree.edges[number, flight.slots[leaf, depth]]
-        node.visits, node.pending = node.visits + 1, node.pending - 1
-        node.low, node.high = min(node.low, total), max(node.high, total)
-        edge.visits, edge.pending, edge.total = edge.visits + 1, edge.pending - 1, edge.total + total
-    flight.status[leaf] = IDLE
+            return outcome
+        outcome = tree.outcomes[outcome].next
+    return outcome
