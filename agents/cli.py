@@ -28,7 +28,7 @@ from .cli_bench import check_writable, count
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from .benchmark import Job, Run
+    from .benchmark import Job, Player, Run
 
 # torch and Stable-Baselines3 take seconds to import: only the commands that need them do so.
 
@@ -110,7 +110,11 @@ def compare(
 @app.command()
 def watch(
     env_id: Annotated[str, typer.Argument(metavar="ENV_ID", help="The environment in which the agent was trained.")],
-    agent: Annotated[Path, typer.Option(help="The file that the agent's save wrote.")],
+    agent: Annotated[Path | None, typer.Option(help="The file that the agent's save wrote.")] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(help="In place of a file, a bandit algorithm with its settings: Thompson, or UCB1:coefficient=2."),
+    ] = None,
     algo: Annotated[
         str | None,
         typer.Option(
@@ -122,11 +126,14 @@ def watch(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode.")] = 0,
     gif: Annotated[Path | None, typer.Option(help="Write one episode to this file instead of a window.")] = None,
 ) -> None:
-    """Watch a saved agent in a window, with the plan that it imagines, or write an episode as GIF."""
+    """Watch a saved agent in a window, with the plan that it imagines, or write an episode as GIF.
+
+    Bandit algorithms have nothing to save: name one with --algorithm.
+    """
     from . import benchmark
 
     benchmark.check_env(env_id).close()
-    player = benchmark.load_agent(agent, algo)
+    player = _player(env_id, agent, algorithm, algo, seed)
     if gif is not None:
         check_writable(gif.absolute().parent, "--gif")
         total = benchmark.write_gif(env_id, player, gif, seed=seed)
@@ -307,6 +314,23 @@ def _progress() -> Progress:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _player(env_id: str, agent: Path | None, algorithm: str | None, algo: str | None, seed: int) -> Player:
+    """Return the agent of a file, or a bandit algorithm."""
+    if (agent is None) == (algorithm is None):
+        raise InvalidSettingError("give the file of an agent (--agent FILE), or a bandit algorithm (--algorithm UCB1)")
+    if agent is not None:
+        from .benchmark import load_agent
+
+        return load_agent(agent, algo)
+    from .bandits import BanditPolicy, parse_algorithms
+
+    assert algorithm is not None
+    first, *more = parse_algorithms(algorithm).values()
+    if algo is not None or more:
+        raise InvalidSettingError(f"--algorithm takes one bandit algorithm and no --algo, not {algorithm!r}")
+    return BanditPolicy(first, env_id, seed=seed)
 
 
 def _parse_means(text: str | None) -> list[float] | None:

@@ -3,53 +3,62 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.models import WorldModel
+from mbrl_gym.wrappers.visits import CELLS
 
+from .novelty import NewPlaces
 from .planning import Objective
+from .planning.evaluation import NoveltyFn
 
 __all__ = ["EXPLORE", "CuriousPlans", "Exploration"]
 
 MEMORY = 0.85  # coefficient of the noise on Box actions; probability that a choice goes on for another step
 
-EXPLORE = ("ucb", "thompson", "information")
+EXPLORE = ("ucb", "thompson", "information", "counts")
+OF_PLACES = ("counts",)  # those that ask no members
 
 Array = np.ndarray[Any, Any]
 
 
 class CuriousPlans:
-    """What a planner maximises while its agent learns, to find out what the members of an ensemble disagree about.
+    """What a planner maximises while its agent learns: what the members of an ensemble disagree about, or new places.
 
     - "ucb" adds `weight` standard deviations of the return over the particles to its mean: upper confidence bounds.
     - "thompson" believes one member for an episode: posterior sampling (Strens 2000; Osband, Russo and Van Roy 2013).
     - "information" adds `weight` times the expected information gain of every step [nats] to the rewards.
+    - "counts" adds `weight` / sqrt(n) where a step leads to a cell of the observation space for the n-th time.
 
     Args:
         explore: One of `EXPLORE`, or None for plain plans.
         weight: See above; "thompson" has none.
-        model: Predicts; without members there is nothing to disagree about.
+        model: Predicts; without members there is nothing to disagree about, but for "counts".
+        cells: Parts into which "counts" cuts a bounded column.
 
     Raises:
         InvalidSettingError: A setting out of its range, or a model without members.
     """
 
-    def __init__(self, explore: str | None, weight: float, model: WorldModel) -> None:
+    def __init__(self, explore: str | None, weight: float, model: WorldModel, cells: int = CELLS) -> None:
         if explore is not None and explore not in EXPLORE:
             raise InvalidSettingError(f"explore must be None or one of {', '.join(EXPLORE)}, but {explore!r} was given")
         if not 0 < weight < float("inf"):
             raise InvalidSettingError(f"explore_weight must be greater than 0 and finite, but {weight} was given")
-        if explore is not None and model.particle_unit < 2:
+        if explore is not None and explore not in OF_PLACES and model.particle_unit < 2:
             raise InvalidSettingError(
                 f'explore="{explore}" asks members that may disagree, but {type(model).__name__} has none: take '
                 'model="ensemble"'
             )
         self.explore, self.weight, self.model = explore, weight, model
+        self.places = NewPlaces(model.observation_space, cells)
         self.particle: int | None = None  # that is believed at present
 
     def objective(self, plain: Objective, starts: Array, generator: torch.Generator) -> Objective:
@@ -64,12 +73,32 @@ class CuriousPlans:
             return replace(plain, risk=plain.risk - self.weight)
         if self.explore == "information":
             return replace(plain, information=plain.information + self.weight)
+        if self.explore == "counts":
+            return replace(plain, novelty=partial(self._novelty, plain.novelty))
         if self.explore == "thompson":
             count = plain.particles_of(self.model)
             if self.particle is None or starts.any():
                 self.particle = int(torch.randint(count, (1,), generator=generator))
             return replace(plain, particle=self.particle)
         return plain
+
+    def saw(self, rows: Array) -> None:
+        """Take note of where steps led, `[n, O]`."""
+        if self.explore in OF_PLACES:
+            self.places.saw(rows)
+
+    def _novelty(self, plain: NoveltyFn | None, path: Tensor) -> Tensor:
+        bonus = self.weight * self.places.bonus(path)
+        return bonus if plain is None else bonus + plain(path)
+
+    def state(self) -> dict[str, Any]:
+        """Return what decides about the next objectives."""
+        return {"particle": self.particle, "cells": self.places.visits.codes, "visits": self.places.visits.counts}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore `state`."""
+        self.particle = state["particle"]
+        self.places.visits.codes, self.places.visits.counts = state["cells"], state["visits"]
 
 
 class Exploration:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.type_aliases import GymEnv
 
@@ -17,6 +18,7 @@ from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.models import WorldModel
 from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn
 from mbrl_gym.wrappers import Decision
+from mbrl_gym.wrappers.visits import CELLS
 
 from .base import derived_seed
 from .construction import build
@@ -25,6 +27,7 @@ from .learned_model import WorldModelAgent, check_choice
 from .planner_policy import PlannerPolicy
 from .planning import PLANNERS, Plan, Planner
 from .planning.evaluation import CostFn, ValueFn, imagine
+from .replay import arrivals
 from .values import value_function
 
 DECISIONS = 1000  # the latest ones, whose times are kept
@@ -71,11 +74,15 @@ class MPC(WorldModelAgent):
             relative to half the action range, from a first-order autoregressive process with coefficient 0.85, since
             slow noise reaches more states. Discrete and MultiDiscrete: share of steps, in [0, 1], in which a random
             action is taken, which is repeated for 6.7 steps on average. `predict` is free of it.
-        explore: What plans look for besides the return while learning, with an ensemble: "ucb" (optimism: the mean over
+        explore: What plans look for besides the return while learning. With an ensemble: "ucb" (optimism: the mean over
             the members plus `explore_weight` standard deviations), "thompson" (posterior sampling: the plan that is
             best to one member, drawn where an episode starts), "information" (the mean plus `explore_weight` times the
-            expected information gain of the steps [nats]); None for the return alone. `predict` is free of it.
+            expected information gain of the steps [nats]). With any model: "counts" (the mean plus `explore_weight` /
+            sqrt(n) for each step that leads to a cell of the observation space for the n-th time, earlier steps of the
+            plan included). None for the return alone. `predict` is free of it.
         explore_weight: See `explore`.
+        explore_cells: Parts into which "counts" cuts a bounded column of the observations; columns without bounds are
+            cut into parts of width 0.5, and choices are cells of their own.
         stats_window_size: Episodes over which the logger averages.
         tensorboard_log: Folder for TensorBoard.
         monitor_wrapper: Whether to wrap the environment in a `Monitor`.
@@ -111,6 +118,7 @@ class MPC(WorldModelAgent):
         exploration: float = 0.0,
         explore: str | None = None,
         explore_weight: float = 1.0,
+        explore_cells: int = CELLS,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         monitor_wrapper: bool = True,
@@ -147,6 +155,7 @@ class MPC(WorldModelAgent):
             "exploration": exploration,
             "explore": explore,
             "explore_weight": explore_weight,
+            "explore_cells": explore_cells,
             "stats_window_size": stats_window_size,
             "tensorboard_log": tensorboard_log,
             "monitor_wrapper": monitor_wrapper,
@@ -217,7 +226,7 @@ class MPC(WorldModelAgent):
             "seed": derived_seed(self.seed, "planning"),
         }
         given = self.arguments["explore"], self.arguments["explore_weight"]
-        self._curious = CuriousPlans(*given, self.policy_kwargs["world_model"])
+        self._curious = CuriousPlans(*given, self.policy_kwargs["world_model"], self.arguments["explore_cells"])
         super()._setup_model()
 
     def _make_planner(self) -> Planner:
@@ -294,6 +303,10 @@ class MPC(WorldModelAgent):
         self.decision_times_ms.append(1000 * (time.perf_counter() - begin))
         return action
 
+    def _store_transition(self, replay_buffer: ReplayBuffer, *step: Any) -> None:
+        super()._store_transition(replay_buffer, *step)
+        self._curious.saw(arrivals(replay_buffer, self.observation_space))
+
     def dump_logs(self) -> None:
         """Write the log."""
         if self.decision_times_ms:
@@ -326,7 +339,7 @@ class MPC(WorldModelAgent):
             "model_generator": None if generator is None else generator.get_state(),
             "plan": self._plan,
             "noise": self._exploration.state,
-            "believed": self._curious.particle,
+            "curious": self._curious.state(),
         }
 
     def _restore_extra_resume(self, state: dict[str, Any]) -> None:
@@ -335,7 +348,7 @@ class MPC(WorldModelAgent):
             self.world_model.generator.set_state(state["model_generator"])
         self._plan = None if state["plan"] is None else Plan(*state["plan"])
         self._exploration.state = state["noise"]
-        self._curious.particle = state["believed"]
+        self._curious.restore(state["curious"])
 
 
 class PETS(MPC):

@@ -12,7 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from mbrl_gym.models.base import Transitions
 from mbrl_gym.models.spaces import to_rows
 
-__all__ = ["buffer_state", "restore_buffer", "transitions"]
+__all__ = ["arrivals", "buffer_state", "restore_buffer", "transitions"]
 
 Array = np.ndarray[Any, Any]
 ROWS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -51,6 +51,16 @@ def transitions(buffer: ReplayBuffer, policy: BasePolicy) -> Transitions:
         truncated=timeout,
         episode=episode.reshape(-1),
     )
+
+
+def arrivals(buffer: ReplayBuffer, space: spaces.Space[Any]) -> Array:
+    """Return where the steps that were stored last led, rows `[n_envs, ...]`."""
+    stored: Any = buffer.next_observations
+    if isinstance(space, spaces.Dict):
+        shapes = {name: part.shape or () for name, part in space.items()}
+        latest = {name: stored[name][buffer.pos - 1].reshape(-1, *shape) for name, shape in shapes.items()}
+        return to_rows(space, latest)
+    return to_rows(space, stored[buffer.pos - 1].reshape(-1, *(space.shape or ())))
 
 
 def _starts(before: Array, after: Array, done: Array, n_envs: int) -> Array:

@@ -63,6 +63,7 @@ LAW = {
 LAW_ALGORITHMS = ("KL-UCB", "Thompson", "UCB1")
 LAWFUL = ("KL-UCB", "Thompson")  # whose slope must be near
 HORIZON, LAW_WITHIN = 100_000, 0.15
+LONG = 1_000_000  # pulls of close arms, for the slope of the decade beyond
 
 DRIFTING: dict[str, tuple[str, Record]] = {
     "epsilon-greedy, sample means": ("epsilon-greedy", {}),
@@ -112,10 +113,11 @@ def run_study(given: argparse.Namespace) -> Record:
     return found
 
 
-def run_law(case: str, name: str, given: argparse.Namespace) -> Record:
+def run_law(case: str, name: str, given: argparse.Namespace, *, pulls: int = HORIZON) -> Record:
     """Return the regret of an algorithm on Bernoulli arms against the pulls, and its slope in the last decade."""
-    run = run_bandit(name, "mbrl/BanditBernoulli-v0", problems=given.law_problems, pulls=HORIZON, means=LAW[case])
-    at = np.unique(np.geomspace(1, HORIZON, 200).round().astype(int))
+    problems = given.law_problems if pulls == HORIZON else given.long_problems
+    run = run_bandit(name, "mbrl/BanditBernoulli-v0", problems=problems, pulls=pulls, means=LAW[case])
+    at = np.unique(np.geomspace(1, pulls, 200).round().astype(int))
     assert run.lai_robbins is not None
     return {
         "problems": run.problems,
@@ -123,7 +125,7 @@ def run_law(case: str, name: str, given: argparse.Namespace) -> Record:
         "regret": run.regret[at - 1].tolist(),
         "error": run.regret_error[at - 1].tolist(),
         "constant": float(run.lai_robbins[0]),
-        "slope": run.law_slope(HORIZON // 10),
+        "slope": run.law_slope(pulls // 10),
         "ratio": run.law_ratio,
         "seconds": run.seconds,
     }
@@ -155,6 +157,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Record]] = {
     "testbed": run_testbed,
     "study": run_study,
     **{f"law {case} {name}": partial(run_law, case, name) for case in LAW for name in LAW_ALGORITHMS},
+    **{f"long {name}": partial(run_law, "close", name, pulls=LONG) for name in LAWFUL},
     "drifting": run_drifting,
     "speed": run_speed,
 }
@@ -170,8 +173,9 @@ def main() -> None:
     parser.add_argument("--study-problems", type=int, default=10_000, help="of the parameter study")
     parser.add_argument("--drifting-problems", type=int, default=500, help="of the arms that drift")
     parser.add_argument("--law-problems", type=int, default=2000, help="of the runs beside the law")
+    parser.add_argument("--long-problems", type=int, default=500, help="of the long runs beside the law")
     given = parser.parse_args()
-    if min(given.problems, given.study_problems, given.law_problems, given.drifting_problems) < 2:
+    if min(value for name, value in vars(given).items() if name.endswith("problems")) < 2:
         parser.error("there must be at least 2 problems")
     for name in given.only:
         if load(given.out, name) is None:
@@ -209,6 +213,7 @@ def page(parts: dict[str, Record], results: Path) -> list[str]:
         *testbed_lines(parts.get("testbed"), results),
         *study_lines(parts.get("study"), results),
         *law_lines({case: found for case, found in law.items() if found}, results),
+        *long_lines({name: parts[f"long {name}"] for name in LAWFUL if f"long {name}" in parts}),
         *drifting_lines(parts.get("drifting")),
         *speed_lines(parts.get("speed")),
     ]
@@ -304,6 +309,33 @@ def law_lines(record: dict[str, dict[str, Record]], results: Path) -> list[str]:
         "",
         "![Regret beside the law](bandits_regret.png)",
     ]
+
+
+def long_lines(runs: dict[str, Record]) -> list[str]:
+    """Return what becomes of the slope in the decade beyond the horizon."""
+    if not runs:
+        return []
+    rows = []
+    for name, found in runs.items():
+        regret = f"{found['regret'][-1]:.1f} ± {1.96 * found['error'][-1]:.1f}"
+        slopes = f"{slope(found, LONG // 100):.2f} | {slope(found, LONG // 10):.2f}"
+        rows.append(f"| {name} | {found['problems']:,} | {regret} | {slopes} |")
+    return [
+        "",
+        f"Does the law hold later? Close arms again, for {LONG:,} pulls: the slope over c in the decade before pull "
+        f"{LONG // 10:,}, and in the one after it.",
+        "",
+        "| algorithm | runs | regret (95 %) | slope / c, earlier | slope / c, later |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def slope(found: Record, since: int) -> float:
+    """Return the slope of the regret against ln t over a decade from a pull on, over c."""
+    pulls, regret = np.array(found["pulls"]), np.array(found["regret"])
+    decade = (pulls >= since) & (pulls <= 10 * since)
+    return float(np.polyfit(np.log(pulls[decade]), regret[decade], 1)[0] / found["constant"])
 
 
 def drifting_lines(record: Record | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from .compare import Job, make_jobs, run_jobs
 from .evaluation import Evaluation, RandomPolicy, Reference, reference
-from .film import check_drawable, make_film_env, play, shows_plans, write_best_gif, write_gif
+from .film import Player, check_drawable, make_film_env, play, shows_plans, write_best_gif, write_gif
 from .plots import plot_learning_curves
 from .records import Run, load_run
 from .run import run
@@ -13,6 +13,7 @@ __all__ = [
     "AGENTS",
     "Evaluation",
     "Job",
+    "Player",
     "RandomPolicy",
     "Reference",
     "Run",

@@ -18,10 +18,12 @@ import mbrl_gym
 from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.wrappers import PlanningAgent, ShowPlans, ShowValues, TabularAgent
 
+from ..bandits import BanditPolicy
 from .records import Run, replacing
 from .settings import AGENTS, brief, check_env, full_id, load_agent
 
 __all__ = [
+    "Player",
     "check_drawable",
     "make_film_env",
     "play",
@@ -29,6 +31,9 @@ __all__ = [
     "write_best_gif",
     "write_gif",
 ]
+
+Player = BaseAlgorithm | BanditPolicy
+"""Who plays an episode."""
 
 SIZE = (480, 360)  # largest picture [px]
 MAX_BYTES = 3_000_000
@@ -46,7 +51,7 @@ def check_drawable(env_id: str, render_mode: str) -> None:
 
 
 def make_film_env(
-    env_id: str, agent: BaseAlgorithm | None, render_mode: str, size: tuple[int, int] = SIZE, **settings: Any
+    env_id: str, agent: Player | None, render_mode: str, size: tuple[int, int] = SIZE, **settings: Any
 ) -> gym.Env[Any, Any]:
     """Make an environment that draws, with the agent's plans or values, for an agent that was trained in its like.
 
@@ -85,12 +90,12 @@ def _shows_values(env: gym.Env[Any, Any]) -> bool:
     return discrete and hasattr(env.unwrapped, "show_values")
 
 
-def shows_plans(env: gym.Env[Any, Any], agent: BaseAlgorithm) -> bool:
+def shows_plans(env: gym.Env[Any, Any], agent: Player) -> bool:
     """Whether the agent tells what it imagines and the environment draws it."""
     return isinstance(agent, PlanningAgent) and hasattr(env.unwrapped, "imagine")
 
 
-def play(env: gym.Env[Any, Any], agent: BaseAlgorithm, seed: int | None = None) -> Iterator[float]:
+def play(env: gym.Env[Any, Any], agent: Player, seed: int | None = None) -> Iterator[float]:
     """Play one episode; whenever a picture is due (before each step and after the last), yield the return so far."""
     observation, _ = env.reset(seed=seed)
     state: Any = None
@@ -108,7 +113,7 @@ def play(env: gym.Env[Any, Any], agent: BaseAlgorithm, seed: int | None = None) 
 
 def write_gif(
     env_id: str,
-    agent: BaseAlgorithm,
+    agent: Player,
     path: str | Path,
     *,
     seed: int = 0,

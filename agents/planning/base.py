@@ -48,7 +48,7 @@ class Planner(ABC):
             best plan so far is returned; the first part of the first population (some 512 particles of candidates, at
             least two candidates a row) is evaluated in any case. Plans then depend on the machine.
         **objective: Settings of `Objective`: particles, noise, propagation, discount, risk, worst_case, disagreement,
-            information, particle, cost, cost_limit, value.
+            information, novelty, particle, cost, cost_limit, value.
 
     Raises:
         UnsupportedSpaceError: An action space that the planner cannot search.

@@ -15,7 +15,7 @@ from mbrl_gym.errors import InvalidSettingError, PlanningError
 from mbrl_gym.models.base import Prediction, RewardFn, WorldModel, draw
 from mbrl_gym.noise import Noise
 
-__all__ = ["CostFn", "Draws", "Objective", "Returns", "ValueFn", "check", "evaluate", "imagine"]
+__all__ = ["CostFn", "Draws", "NoveltyFn", "Objective", "Returns", "ValueFn", "check", "evaluate", "imagine"]
 
 ROWS_PER_CHUNK = 2560  # particles of candidates that go through a model at once
 REWARDS_AT_ONCE = 65536  # particles of candidates, over successive steps, whose rewards are computed at once
@@ -23,6 +23,9 @@ PROPAGATIONS = ("TSinf", "TS1")
 
 CostFn = Callable[[Tensor], Tensor]
 """next observation [..., O] -> cost of having got there [...]."""
+
+NoveltyFn = Callable[[Tensor], Tensor]
+"""observations along paths [P, R, H, O], where each step leads -> bonus of each step [P, R, H]."""
 
 ValueFn = Callable[[Tensor], Tensor]
 """observation [..., O] -> return that is expected from there on [...]."""
@@ -56,6 +59,8 @@ class Objective:
         worst_case: Take the worst particle in place of the mean.
         disagreement: Penalty a step, times the model's `uncertainty`; negative values explore.
         information: Bonus a step, times the model's `information_gain`.
+        novelty: Bonus of steps as a function of the whole path, so that what a plan comes across twice need not count
+            twice. Bonuses are discounted, and end with the episode, as rewards do.
         particle: Number of the only particle whose return counts, from 0; None for all. The limit binds all.
         cost: Safety cost of a next observation. A plan is feasible if no particle exceeds the limit on its way (the
             last step of an episode included). Infeasible candidates rank behind all feasible ones, by how far they
@@ -75,6 +80,7 @@ class Objective:
     worst_case: bool = False
     disagreement: float = 0.0
     information: float = 0.0
+    novelty: NoveltyFn | None = None
     particle: int | None = None
     cost: CostFn | None = None
     cost_limit: float = 0.0
@@ -94,7 +100,7 @@ class Objective:
     def expected_return(self) -> Objective:
         """Return this objective without penalties, bonuses, limits, and value beyond the horizon."""
         plain = replace(self, risk=0.0, worst_case=False, disagreement=0.0, information=0.0, particle=None)
-        return replace(plain, cost=None, value=None)
+        return replace(plain, novelty=None, cost=None, value=None)
 
     def particles_of(self, model: WorldModel) -> int:
         """Return the number P of particles."""
@@ -214,27 +220,27 @@ def _roll_out(
     actions = actions.movedim(2, 0).reshape(horizon, -1, *actions.shape[3:]).contiguous()
     start = observation[:, None].expand(-1, count, *observation.shape[1:]).flatten(0, 1)
     before = start.expand(particles, *start.shape)
-    tally = _Tally(objective, model.terminates)
-    path: list[Tensor] = []
+    tally, path = _Tally(objective, model.terminates), _Path()
     predict = _steps_rewarded_in_blocks if model.reward_apart and draws.order is None else _steps
     for t, prediction in enumerate(predict(model, model.start(start, particles), before, actions, draws)):
         if draws.order is not None:
             before = before[draws.order[t]]
-            path = [each[draws.order[t]] for each in path]
+            path.reorder(draws.order[t])
             tally.reorder(draws.order[t])
         reward = prediction.reward
         if objective.disagreement:
             reward = reward - objective.disagreement * model.uncertainty(tally.typical(before), actions[t])
         if objective.information:
             reward = reward + objective.information * model.information_gain(tally.typical(before), actions[t])
-        if record:
-            path.append(tally.while_alive(prediction.observation, torch.nan))
+        if record or objective.novelty is not None:
+            path.add(prediction.observation, tally.alive)
         tally.add(reward, prediction.observation, prediction.terminated)
         before = prediction.observation
     tally.bootstrap(before)
     assert tally.total is not None
-    observations = torch.stack(path, 2) if record else None
-    return Rollout(tally.total, tally.excess, observations)
+    if objective.novelty is not None:
+        tally.total = tally.total + path.bonus(objective.novelty, objective.discount, tally.total)
+    return Rollout(tally.total, tally.excess, path.observations() if record else None)
 
 
 def _steps(model: WorldModel, state: Any, before: Tensor, actions: Tensor, draws: Draws) -> Iterator[Prediction]:
@@ -284,6 +290,45 @@ def _rewards(reward_fn: RewardFn, path: list[Tensor], action: Tensor) -> Tensor:
     return reward_fn(observations[:, :-rows], action, observations[:, rows:])
 
 
+class _Path:
+    """Where the steps of a roll-out lead, for as long as its episodes go on."""
+
+    def __init__(self) -> None:
+        self._observations: list[Tensor] = []  # [P, R, O] of each step
+        self._alive: list[Tensor] = []  # [P, R] whether the episode goes on before it; empty if all go on for ever
+
+    def add(self, observation: Tensor, alive: Tensor | None) -> None:
+        """Add a step."""
+        self._observations.append(observation)
+        if alive is not None:
+            self._alive.append(alive)
+
+    def reorder(self, order: Tensor) -> None:
+        """Let other particles go on in each one's place."""
+        self._observations, self._alive = ([each[order] for each in part] for part in (self._observations, self._alive))
+
+    def observations(self) -> Tensor:
+        """Return the observations `[P, R, H, O]`; NaN after the end of an episode."""
+        path, alive = torch.stack(self._observations, 2), self._mask()
+        return (
+            path if alive is None else torch.where(alive.view(*alive.shape, *[1] * (path.dim() - 3)), path, torch.nan)
+        )
+
+    def bonus(self, novelty: NoveltyFn, discount: float, like: Tensor) -> Tensor:
+        """Return the discounted sum of the bonuses of all steps `[P, R]`."""
+        path, alive = torch.stack(self._observations, 2), self._mask()
+        bonus = _numbers("novelty", novelty(path), like[..., None].expand(path.shape[:3]))
+        bonus = bonus if alive is None else torch.where(alive, bonus, 0.0)
+        return (bonus * discount ** torch.arange(path.shape[2], device=bonus.device)).sum(-1).to(like.dtype)
+
+    def _mask(self) -> Tensor | None:
+        """Return whether the episode goes on before each step `[P, R, H]`; None for always."""
+        if not self._alive:
+            return None
+        always = [torch.ones_like(self._alive[0])] * (len(self._observations) - len(self._alive))
+        return torch.stack(always + self._alive, 2)
+
+
 class _Tally:
     """The running sums of a roll-out."""
 
@@ -291,7 +336,7 @@ class _Tally:
         self.objective, self.terminates = objective, terminates
         self.total: Tensor | None = None  # [P, R]
         self.excess: Tensor | None = None  # [P, R]
-        self._alive: Tensor | None = None  # [P, R] bool
+        self.alive: Tensor | None = None  # [P, R] bool
         self._weight = 1.0
 
     def add(self, reward: Tensor, following: Tensor, terminated: Tensor) -> None:
@@ -306,7 +351,7 @@ class _Tally:
             over = self.while_alive(torch.where(over.isnan(), torch.inf, over))
             self.excess = over if self.excess is None else self.excess + over
         if self.terminates:
-            self._alive = ~terminated if self._alive is None else self._alive & ~terminated
+            self.alive = ~terminated if self.alive is None else self.alive & ~terminated
         self._weight *= self.objective.discount
 
     def bootstrap(self, observation: Tensor) -> None:
@@ -318,25 +363,25 @@ class _Tally:
 
     def while_alive(self, values: Tensor, otherwise: float = 0.0) -> Tensor:
         """Return values `[P, R, ...]` with another in place of those after the episode's end."""
-        if self._alive is None:
+        if self.alive is None:
             return values
-        alive = self._alive.view(*self._alive.shape, *[1] * (values.dim() - 2))
+        alive = self.alive.view(*self.alive.shape, *[1] * (values.dim() - 2))
         return torch.where(alive, values, otherwise)
 
     def typical(self, observation: Tensor) -> Tensor:
         """Return one observation `[R, O]` for those `[P, R, O]` of the particles whose episode goes on."""
         if not observation.is_floating_point():
             rows = torch.arange(observation.shape[1], device=observation.device)
-            return observation[0 if self._alive is None else self._alive.int().argmax(0), rows]
-        if self._alive is None:
+            return observation[0 if self.alive is None else self.alive.int().argmax(0), rows]
+        if self.alive is None:
             return observation.mean(0)
         # What is predicted after an end means nothing, and may not be finite.
-        return self.while_alive(observation).sum(0) / self._alive.sum(0).clamp_min(1)[:, None]
+        return self.while_alive(observation).sum(0) / self.alive.sum(0).clamp_min(1)[:, None]
 
     def reorder(self, order: Tensor) -> None:
         """Let other particles go on in each one's place."""
-        self.total, self.excess, self._alive = (
-            None if part is None else part[order] for part in (self.total, self.excess, self._alive)
+        self.total, self.excess, self.alive = (
+            None if part is None else part[order] for part in (self.total, self.excess, self.alive)
         )
 
 

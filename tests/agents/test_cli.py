@@ -19,7 +19,8 @@ from stable_baselines3 import PPO
 from typer.testing import CliRunner
 
 import mbrl_gym
-from mbrl_gym.agents import benchmark, cli
+from mbrl_gym.agents import BanditPolicy, benchmark, cli
+from mbrl_gym.agents.benchmark import film
 from mbrl_gym.errors import InvalidSettingError
 
 DRIFT = "mbrl/Drift-v0"
@@ -298,6 +299,35 @@ def test_mistakes_in_watch_are_one_line(results: tuple[Path, Any], tmp_path: Pat
     ]
     for env_id, agent, options, message in cases:
         assert_one_line(call("watch", env_id, "--agent", agent, *options), message)
+
+
+def test_watch_takes_a_bandit_algorithm_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(film, "MAX_FRAMES", 25)  # of 1,000 pulls
+    bandit, name = "mbrl/BanditBernoulli-v0", "UCB1:coefficient=0"
+    done = call("watch", bandit, "--algorithm", name, "--gif", tmp_path / "a.gif", "--seed", 3)
+    assert done.exit_code == 0, done.stderr
+    *_, expected = benchmark.play(gym.make(bandit), BanditPolicy("UCB1", bandit, coefficient=0.0, seed=3), seed=3)
+    assert done.stdout == f"{tmp_path / 'a.gif'}: return {expected:.2f}\n"
+    *_, other = benchmark.play(gym.make(bandit), BanditPolicy("UCB1", bandit, seed=3), seed=3)
+    assert other != expected
+    with Image.open(tmp_path / "a.gif") as shown:
+        assert (shown.n_frames, shown.size) == (26, (480, 360))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], r"--agent FILE.*--algorithm UCB1"),
+        (["--agent", "a.zip", "--algorithm", "UCB1"], r"--agent FILE.*--algorithm UCB1"),
+        (["--algorithm", "UCB9"], "must be one of epsilon-greedy, UCB1"),
+        (["--algorithm", "UCB1,Thompson"], "one bandit algorithm and no --algo, not 'UCB1,Thompson'"),
+        (["--algorithm", "UCB1", "--algo", "ppo"], "one bandit algorithm and no --algo"),
+        (["--algorithm", "UCB1:speed=2"], "no setting 'speed'"),
+    ],
+)
+def test_mistakes_with_bandits_in_watch_are_one_line(options: list[str], message: str) -> None:
+    assert_one_line(call("watch", "mbrl/Bandit-v0", *options), message)
+    assert_one_line(call("watch", DRIFT, "--algorithm", "UCB1"), "bandit algorithms take")
 
 
 def test_help_warns_of_pickled_code() -> None:

@@ -17,6 +17,7 @@ from mbrl_gym.noise import Noise
 LINE = spaces.Box(-9.0, 9.0, (1,))
 NAN, INF = float("nan"), float("inf")
 START = torch.zeros(1, 1)
+SWAP, STAY = torch.tensor([1, 0]), torch.tensor([0, 1])  # of two particles
 
 
 def seeded(seed=0):
@@ -26,6 +27,10 @@ def seeded(seed=0):
 def candidates(*plans):
     """Return `[1, K, H, 1]`."""
     return torch.tensor(plans)[None, :, :, None]
+
+
+def nothing(x, a, after, step):
+    return torch.zeros(after.shape[:2])
 
 
 class Members(FakeModel):
@@ -143,6 +148,41 @@ def test_information_is_a_bonus_along_the_path():
     assert with_bonus - halved == pytest.approx(3.0 + 0.5 * 11.5)
 
 
+def along(path):
+    """Return (t + 1) * x_t * x_0 for the t-th step."""
+    return path[..., 0] * path[..., :1, 0] * (1.0 + torch.arange(path.shape[2]))
+
+
+def test_novelty_is_a_bonus_of_steps_that_depends_on_the_whole_path():
+    # Paths 1, 2 and 10, 20: bonuses 1 and 4, 100 and 400.
+    plans = candidates([1.0, 1.0], [0.0, 0.0])
+    assert values(Members(), plans, novelty=along) == [16.5 + 252.5, 0.0]
+    assert values(Members(), plans, novelty=along, discount=0.5) == [11.0 + 0.5 * (1.0 + 2.0 + 100.0 + 200.0), 0.0]
+    assert values(Members(), plans, novelty=along, particle=0) == [3.0 + 5.0, 0.0]
+
+
+def test_novelty_ends_with_the_episode_and_stays_with_its_particle():
+    plan, swapped = candidates([1.0, 1.0]), Draws(order=[STAY, SWAP])
+    ends = Members(reward=nothing, ends=lambda after: after[..., 0] >= 10)
+    assert values(ends, plan, novelty=along) == [(1.0 + 4.0 + 100.0) / 2]
+    # Swapped at the second step: 10, 11 and 1, 11.
+    assert values(Members(reward=nothing), plan, swapped, novelty=along) == [(100.0 + 220.0 + 1.0 + 22.0) / 2]
+    assert values(ends, plan, swapped, novelty=along) == [(100.0 + 1.0 + 22.0) / 2]
+
+
+def test_novelty_of_choices_sees_integers():
+    model = Members(reward=nothing)
+    model.move = lambda x, a, eps: x + torch.tensor([[[3]], [[4]]])
+    start = torch.zeros(1, 1, dtype=torch.int64)
+    returns = evaluate(model, start, candidates([0.0, 0.0]), Objective(novelty=lambda path: path[..., 0] % 4)).value
+    assert returns.item() == (3.0 + 2.0 + 0.0 + 0.0) / 2
+
+
+def test_a_novelty_of_another_shape_is_refused():
+    with pytest.raises(InvalidSettingError, match=r"novelty must return .* \(2, 1, 3\), but \(2, 1\) came"):
+        values(Members(), candidates([1.0, 1.0, 1.0]), novelty=lambda path: path[..., 0].sum(-1))
+
+
 def test_one_particle_alone_may_count():
     plans = candidates([1.0, 1.0], [-1.0, -1.0])
     assert values(Members(), plans, particle=0) == [3.0, -3.0]
@@ -155,12 +195,11 @@ def test_one_particle_alone_may_count():
 
 
 def test_returns_that_are_expected_are_free_of_curiosity():
-    assert Objective(information=2.0, particle=1, discount=0.5).expected_return() == Objective(discount=0.5)
+    curious = Objective(information=2.0, novelty=along, particle=1, discount=0.5)
+    assert curious.expected_return() == Objective(discount=0.5)
 
 
 # Members ------------------------------------------------------------------------------------------------------------
-
-SWAP, STAY = torch.tensor([1, 0]), torch.tensor([0, 1])
 
 
 def test_ts1_gives_particles_other_members():
