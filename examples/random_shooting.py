@@ -50,7 +50,7 @@ for candidates in counts:
         observation, reward, *_ = env.step(actions[0, total.argmax()].numpy())
         rewards.append(reward)
         angles.append(np.arctan2(observation[1], observation[0]))
-    print(f"{candidates:3} candidates a decision: return {sum(rewards):6.0f} of {length} steps")
+    print(f"{candidates:3} candidates a decision: return {sum(rewards):6.0f} in {length} steps")
     episode.plot(np.abs(angles), label=f"{candidates} candidates, return {sum(rewards):.0f}")
 futures.set(title=f"{counts[-1]} futures that one decision imagines", xlabel="steps ahead", ylabel="angle [rad]")
 futures.legend()

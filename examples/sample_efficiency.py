@@ -29,7 +29,7 @@ small = {"policy_kwargs": {"net_arch": [64, 64]}}
 planning = {"model": "linear", "reward": "exact", "learning_starts": 25, "train_freq": 5, "seed": 0}
 runs = {  # an agent, and the steps after which it is judged
     "MPC (a linear model, iCEM)": (MPC("iCEM", TASK, **planning), (50, 100, 200, 300)),
-    "SAC": (SAC("MlpPolicy", TASK, learning_starts=200, **small, **quick), (300, 1000, 2000, 3000, 4000)),
+    "SAC": (SAC("MlpPolicy", TASK, learning_starts=200, **small, **quick), (300, 1000, 2000, 3000)),
     "PPO": (PPO("MlpPolicy", TASK, n_steps=1024, gamma=0.95, ent_coef=0.0, **quick), (1024, 4096, 10_240, 20_480)),
 }
 episodes = 1 if arguments.small else arguments.episodes

@@ -1,8 +1,8 @@
 """Monte Carlo tree search balances Gymnasium's CartPole inside the simulator itself, and shows one of its trees.
 
 What one learns: where a model can be asked step by step, a tree spends its simulations on the actions that look good so
-far, and needs neither gradients nor training. The second half of an episode is played from the subtree of the first:
-`predict` carries it along. Draws tree_search.png (which takes igraph: pip install "mbrl-gym[trees]").
+far, and needs neither gradients nor training. A search goes on from the subtree of the one before it, which `predict`
+carries along as its state. Draws tree_search.png (which takes igraph: pip install "mbrl-gym[trees]").
 Run: python examples/tree_search.py
 """
 
