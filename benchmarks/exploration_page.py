@@ -67,8 +67,8 @@ def _targets(curves: Sequence[Record]) -> list[str]:
         "agent can profit from what it has tried before: random actions hardly ever leave the start's surroundings, "
         "while plans for new places go to where no episode led before.",
         "",
-        "With a *new target* in every episode nothing that was learned tells where it is, and every episode is a search "
-        f"of its own. A step tries a disc of 5 cm radius, and the tip can reach {RING:.1f} square metres: an agent that "
+        "With a *new target* in every episode nothing that was learned tells where it is: every episode is a search of "
+        f"its own. A step tries a disc of 5 cm radius, and the tip can reach {RING:.1f} square metres. An agent that "
         f"never tries a place twice in an episode finds the target in {share:.1%} of them, so within {BUDGET:,} steps "
         f"in {within:.0%} of the runs, and within {needed:,.0f} steps in 80 %. Random actions do so in about half as "
         "many of the runs; no agent could be expected to find the target in 4 of 5 runs where they do in at most one, "
