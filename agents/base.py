@@ -95,6 +95,7 @@ class ModelBasedAgent(Saved, OffPolicyAlgorithm):
         device: torch.device | str = "auto",
         *,
         force_reset: bool = False,
+        custom_objects: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Self:
         """Load an agent; no code in the file is run.
@@ -104,6 +105,7 @@ class ModelBasedAgent(Saved, OffPolicyAlgorithm):
             env: Environment to go on in; not needed for `predict`.
             device: Where to compute.
             force_reset: Start a new episode even if the file holds the environment's state.
+            custom_objects: As with Stable-Baselines3: replace arguments by their names; names of none are ignored.
             **kwargs: Constructor arguments that replace the stored ones. Callables and model objects are not stored
                 and have to be passed again.
 
@@ -115,7 +117,10 @@ class ModelBasedAgent(Saved, OffPolicyAlgorithm):
         try:
             observation_space = space_from_json(state["observation_space"])
             action_space = space_from_json(state["action_space"])
-            missing = [name for name in state["not_stored"] if name not in kwargs]
+            not_stored = state["not_stored"]
+            known = {*arguments, *not_stored}
+            kwargs = {**{name: value for name, value in (custom_objects or {}).items() if name in known}, **kwargs}
+            missing = [name for name in not_stored if name not in kwargs]
             stored_task = state["task"]
         except (KeyError, TypeError) as error:
             raise DamagedFileError(f"the file is not complete: {error} is missing") from error

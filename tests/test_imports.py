@@ -138,7 +138,11 @@ def test_nobody_imports_the_folder_by_its_own_name():
     assert not [path for path in paths if any(within(name, "agents") for name in imports(path.read_text(), "x.y"))]
 
 
-@pytest.mark.parametrize("module", [module for module in SOURCES if not module.endswith("__main__")])
+# Needs rl_zoo3, which changes Gymnasium when it is imported: tests/agents/test_zoo.py imports it elsewhere.
+APART = ("mbrl_gym.agents.zoo",)
+
+
+@pytest.mark.parametrize("module", [m for m in SOURCES if not m.endswith("__main__") and m not in APART])
 def test_every_exported_name_resolves(module):
     imported = importlib.import_module(module)
     assert Path(imported.__file__) == SOURCES[module]

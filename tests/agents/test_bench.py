@@ -30,6 +30,7 @@ from mbrl_gym.agents.benchmark.evaluation import Evaluation, Normalised, RandomP
 from mbrl_gym.agents.benchmark.findings import collect
 from mbrl_gym.agents.benchmark.markdown import markdown
 from mbrl_gym.agents.benchmark.records import Run
+from mbrl_gym.agents.benchmark.report import write_report
 from mbrl_gym.agents.benchmark.stopwatch import Stopwatch
 from mbrl_gym.agents.benchmark.suite import check_agents, load_suites, make_entry, parse_suite, suite_ids
 from mbrl_gym.agents.benchmark.trial import Failure, Trial, attempt, make_trials, state_of
@@ -131,6 +132,26 @@ def test_a_baseline_starts_again_from_its_seed(tmp_path: Path, monkeypatch: pyte
     assert not list(broken.folder.glob("checkpoint-*"))
     attempt(broken)
     assert results(broken.folder) == results(whole.folder)
+
+
+@pytest.mark.parametrize("name", ["tqc", "crossq"])
+def test_algorithms_of_sb3_contrib_run_with_their_settings(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("sb3_contrib")
+    changes = [
+        f"agents.{name}.steps=256",
+        f"agents.{name}.evaluations=2",
+        f"agents.{name}.settings.learning_starts=100",
+    ]
+    (suite,) = load_suites(["Pendulum-v1"], ["episodes=2", *changes])
+    plan = make_plan([suite], [name], 1, tmp_path)
+    (to_do,) = plan.left
+    run = attempt(to_do)
+    assert isinstance(run, Run), run
+    assert run.steps.tolist() == [0, 128, 256]
+    assert json.loads((to_do.folder / "run.json").read_text())["seconds"]["update"] > 0
+    assert make_plan([suite], [name], 1, tmp_path).left == []
+    _, text = write_report(tmp_path)
+    assert name in text
 
 
 class Unknown(gym.Env):

@@ -170,9 +170,12 @@ def test_callables_have_to_be_passed_again(tmp_path):
     agent.save(tmp_path / "agent.zip")
     with pytest.raises(InvalidSettingError, match="reward"):
         MPC.load(tmp_path / "agent.zip")
-    loaded = MPC.load(tmp_path / "agent.zip", reward=reward)
-    observation = np.ones(1, np.float32)
-    assert_array_equal(*(a.predict(observation, deterministic=True)[0] for a in (agent, loaded)))
+    others = {"reward": reward, "learning_starts": 7, "lr_schedule": lambda _: 0.0}  # no agent of ours has the last one
+    for given in ({"reward": reward}, {"custom_objects": others}):
+        loaded = MPC.load(tmp_path / "agent.zip", **given)
+        observation = np.ones(1, np.float32)
+        assert_array_equal(*(a.predict(observation, deterministic=True)[0] for a in (agent, loaded)))
+    assert loaded.learning_starts == 7
 
 
 def test_cost_and_value_have_to_be_passed_again_but_the_exact_cost_has_not(tmp_path):
