@@ -33,17 +33,17 @@ def copies(number):
 quick = {"learning_rate": 1e-3, "seed": 0, "device": "cpu"}
 small = {"policy_kwargs": {"net_arch": [64, 64]}}
 planning = {"model": "linear", "reward": "exact", "learning_starts": 25, "train_freq": 5, "seed": 0}
-runs = {  # an agent, and the steps after which it is judged
-    "MPC (a linear model, iCEM)": (MPC("iCEM", TASK, **planning), (30, 50, 100, 300)),
-    "SAC": (SAC("MlpPolicy", TASK, learning_starts=200, **small, **quick), (300, 1000, 2000, 3000)),
-    "PPO": (PPO("MlpPolicy", copies(4), n_steps=rollout, gamma=0.95, **quick), (4096, 8192, 16_384, 32_768)),
+runs = {  # how an agent is made (which seeds the generators that SB3's share), and the steps after which it is judged
+    "MPC (a linear model, iCEM)": (lambda: MPC("iCEM", TASK, **planning), (30, 50, 100, 300)),
+    "SAC": (lambda: SAC("MlpPolicy", TASK, learning_starts=200, **small, **quick), (300, 1000, 2000, 3000)),
+    "PPO": (lambda: PPO("MlpPolicy", copies(4), n_steps=rollout, gamma=0.95, **quick), (4096, 8192, 16_384, 32_768)),
 }
 judges = copies(episodes)
 
 figure, axes = plt.subplots(figsize=(8, 5), dpi=110, layout="constrained")
-for color, (name, (agent, marks)) in enumerate(runs.items()):
-    marks, curve, begin = ((64,) if arguments.small else marks), [], time.perf_counter()
-    for steps in marks:
+for color, (name, (make, marks)) in enumerate(runs.items()):
+    agent, curve, begin = make(), [], time.perf_counter()
+    for steps in (64,) if arguments.small else marks:
         agent.learn(steps - agent.num_timesteps, reset_num_timesteps=False)
         judges.seed(0)
         returns, _ = evaluate_policy(agent, judges, episodes, return_episode_rewards=True, warn=False)
