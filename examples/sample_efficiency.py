@@ -2,7 +2,7 @@
 
 What one learns: a model turns every step into knowledge of all tasks with the same dynamics, rewards alone do not.
 Scores are of real runs on the same evaluation episodes: 0 is what random actions earn, 1 the best possible controller.
-MPC is told the reward function; SAC and PPO are not, and have the settings of `mbrl-gym bench`, which runs several seeds
+MPC is told the reward function, SAC and PPO are not; they have the settings of `mbrl-gym bench`, which runs many seeds
 with statistics. One run each proves little: PPO scored 0.2 in one and 0.5 in another. Draws sample_efficiency.png.
 Run: python examples/sample_efficiency.py
 """
