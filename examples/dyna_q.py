@@ -41,6 +41,8 @@ for planning_steps in (0, 5, 50):
     )
 curves.axhline(14, color="k", linestyle=":", label="the shortest path")
 curves.set(title=f"mbrl/DynaMaze-v0, mean of {repetitions} agents", yscale="log")
+curves.set(yticks=(14, 50, 200, 800), yticklabels=(14, 50, 200, 800))
+curves.minorticks_off()
 curves.set(xlabel="episode (the first, which is a random walk, left out)", ylabel="real steps of an episode")
 curves.legend()
 

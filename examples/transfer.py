@@ -1,8 +1,8 @@
 """An arm picks up 2 kg: what its model knows of the empty arm carries over, and few further steps do the rest.
 
 What one learns: a model is of the dynamics, not of a task, so that it can be moved to a changed robot. `fit` goes on
-from the weights that there are: 200 steps with the load are then worth more than 800 are to a new model, while 100 are
-so few that the model forgets more than it learns. Draws transfer.png.
+from the weights that there are: in this run 200 steps with the load are worth more than 800 to a new model, while
+100 are so few that the model forgets more than it learns. Draws transfer.png.
 Run: python examples/transfer.py
 """
 
