@@ -73,8 +73,8 @@ def _targets(curves: Sequence[Record]) -> list[str]:
         f"its own. A step tries a disc of 5 cm radius, and the tip can reach {RING:.1f} square metres. An agent that "
         f"never tries a place twice in an episode finds the target in {share:.1%} of them, so within {BUDGET:,} steps "
         f"in {within:.0%} of the runs, and within {needed:,.0f} steps in 80 %. Random actions do so in about half as "
-        "many of the runs: that five seeds fall as the first five did, 4 of 5 beside 1 of 5, is luck, and no agent that "
-        "searches every episode anew could be expected to do as well again.",
+        "many. That five seeds fall as the first five did, 4 of 5 beside 1 of 5, is luck: no agent that searches every "
+        "episode anew could be expected to do as well again.",
         "",
         f"Random actions in {curves[0]['runs']} runs, each action taken for some steps; share of the runs that met the "
         "reward by step",
