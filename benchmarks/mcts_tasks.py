@@ -111,22 +111,27 @@ def regulator_value(model: Any) -> Callable[[Any], Any]:
     return lambda observation: -torch.einsum("ni,ij,nj->n", observation, weights, observation)
 
 
-GRAPH = {"transpositions": True, "backup": "max", "rollout": "none"}
+GRAPH = {"transpositions": True, "backup": "max", "rollout": "none", "exploration": 0.3}
 
 TASKS = {
     "lake": Task(
         env_id="FrozenLake-v1",
         episodes=500,
-        words="UCT, 1,000 simulations, horizon 100, transpositions, maximum backup, no roll-outs",
+        words="UCT, 250 simulations, horizon 100, exploration 0.3; transpositions, backup by maximum, leaves are worth 1",
         worth=_lake,
-        arguments={"simulations": 1_000, "search_kwargs": {"horizon": 100, **GRAPH}},
+        arguments={"simulations": 250, "search_kwargs": {"horizon": 100, "leaf_value": 1.0, **GRAPH}},
     ),
     "taxi": Task(
         env_id="Taxi-v4",
         episodes=100,
-        words="UCT, 3,000 simulations, horizon 50, discount 1, transpositions, maximum backup, no roll-outs",
+        words="UCT, 1,000 simulations, horizon 50, exploration 0.3, discount 1; transpositions, backup by maximum, "
+        "leaves are worth 20",
         worth=_taxi,
-        arguments={"simulations": 3_000, "gamma": 1.0, "search_kwargs": {"horizon": 50, **GRAPH}},
+        arguments={
+            "simulations": 1_000,
+            "gamma": 1.0,
+            "search_kwargs": {"horizon": 50, "leaf_value": 20.0, **GRAPH},
+        },
     ),
     "cartpole": Task(
         env_id="CartPole-v1",
@@ -218,6 +223,8 @@ def episodes(task: str, seed: int = 0) -> Figures:
             observation, reward, terminated, truncated, _ = env.step(action)
             total, done, start = total + float(reward), terminated or truncated, np.zeros(1, np.bool_)
         returns.append(total)
+        if 10 * (episode + 1) % given.episodes < 10:
+            print(f"  {task}: {episode + 1} of {given.episodes} episodes, mean {np.mean(returns):.3f}", flush=True)
     return {
         "episodes": len(returns),
         "mean": float(np.mean(returns)),
