@@ -1,7 +1,7 @@
 """Gymnasium's Acrobot-v1 and MountainCar-v0 as compiled models; part of `mcts.py`.
 
-Their leaves are judged by a random roll-out that takes an action several times in a row: single random actions cancel
-each other out, and hardly ever reach the goal.
+The models take an action several times in a row, as the agent will hardly do: it decides anew at every step. Single
+random actions cancel each other out, so that roll-outs hardly ever reach the goal.
 """
 
 from __future__ import annotations
@@ -15,22 +15,19 @@ import numpy as np
 import torch
 
 from mbrl_gym.agents import CompiledModel
-from mbrl_gym.agents.planning.tree import uniform
 from mbrl_gym.wrappers import SimulatorModel
 
 __all__ = ["MODELS", "check"]
 
 Array = np.ndarray[Any, Any]
 
-REPEATS = 15  # steps that a roll-out's action lasts on average
-STEPS = 200  # of a roll-out
 GRAVITY, DT = 9.8, 0.2
 
 
 @numba.njit
-def mountain_car_step(parameters, state, action, following, random):  # type: ignore[no-untyped-def]
+def mountain_car_step(state, force, following):  # type: ignore[no-untyped-def]
     """Advance position and velocity (Moore 1990)."""
-    speed = state[1] + (action[0] - 1.0) * 0.001 - 0.0025 * math.cos(3.0 * state[0])
+    speed = state[1] + force * 0.001 - 0.0025 * math.cos(3.0 * state[0])
     speed = min(max(speed, -0.07), 0.07)
     position = min(max(state[0] + speed, -1.2), 0.6)
     if position == -1.2 and speed < 0.0:
@@ -53,9 +50,8 @@ def acceleration(theta1, theta2, speed1, speed2, torque):  # type: ignore[no-unt
 
 
 @numba.njit
-def acrobot_step(parameters, state, action, following, random):  # type: ignore[no-untyped-def]
+def acrobot_step(state, torque, following):  # type: ignore[no-untyped-def]
     """Advance both angles and angular velocities by 0.2 s with one step of Runge and Kutta's method."""
-    torque = action[0] - 1.0
     a, b, c, d = state[0], state[1], state[2], state[3]
     k1, m1 = acceleration(a, b, c, d, torque)
     k2, m2 = acceleration(a + DT / 2 * c, b + DT / 2 * d, c + DT / 2 * k1, d + DT / 2 * m1, torque)
@@ -74,37 +70,31 @@ def acrobot_step(parameters, state, action, following, random):  # type: ignore[
     return 0.0 if done else -1.0, done
 
 
-def repeating_rollout(step: Any, actions: int, size: int) -> Any:
-    """Return an `evaluate` of `CompiledModel`: the return of a roll-out whose random actions last for a while."""
+def repeated(once: Any, size: int) -> Any:
+    """Return a `step` of `CompiledModel` that takes an action `parameters[0]` times."""
 
-    def evaluate(parameters, state, prior, random):  # type: ignore[no-untyped-def]
-        now, following, action = np.empty(size), np.empty(size), np.empty(1)
-        now[:] = state
-        total = 0.0
-        for number in range(STEPS):
-            if number == 0 or uniform(random) * REPEATS < 1.0:
-                action[0] = math.floor(uniform(random) * actions)
-            reward, ended = step(parameters, now, action, following, random)
+    def step(parameters, state, action, following, random):  # type: ignore[no-untyped-def]
+        before = np.empty(size)
+        before[:] = state
+        total, ended = 0.0, False
+        for _ in range(int(parameters[0])):
+            reward, ended = once(before, action[0] - 1.0, following)
             total += reward
-            now[:] = following
             if ended:
                 break
-        return total
+            before[:] = following
+        return total, ended
 
-    return evaluate
+    return step
 
 
-def mountain_car() -> CompiledModel:
+def mountain_car(repeats: int) -> CompiledModel:
     """Return MountainCar-v0, whose observation is its state."""
-    return CompiledModel(
-        gym.make("MountainCar-v0").action_space,
-        mountain_car_step,
-        state_size=2,
-        evaluate=repeating_rollout(mountain_car_step, 3, 2),
-    )
+    space = gym.make("MountainCar-v0").action_space
+    return CompiledModel(space, MOUNTAIN_CAR, state_size=2, parameters=[repeats])
 
 
-def acrobot() -> CompiledModel:
+def acrobot(repeats: int) -> CompiledModel:
     """Return Acrobot-v1; its observation holds cosines and sines of the angles."""
 
     def state_of(observation: Any) -> Array:
@@ -112,30 +102,26 @@ def acrobot() -> CompiledModel:
         angles = np.arctan2(rows[:, 1], rows[:, 0]), np.arctan2(rows[:, 3], rows[:, 2])
         return np.stack([*angles, rows[:, 4], rows[:, 5]], 1)
 
-    return CompiledModel(
-        gym.make("Acrobot-v1").action_space,
-        acrobot_step,
-        state_size=4,
-        evaluate=repeating_rollout(acrobot_step, 3, 4),
-        state_of=state_of,
-    )
+    space = gym.make("Acrobot-v1").action_space
+    return CompiledModel(space, ACROBOT, state_size=4, parameters=[repeats], state_of=state_of)
 
 
+MOUNTAIN_CAR, ACROBOT = repeated(mountain_car_step, 2), repeated(acrobot_step, 4)
 MODELS = {"Acrobot-v1": (acrobot, acrobot_step), "MountainCar-v0": (mountain_car, mountain_car_step)}
 
 
 def check(env_id: str, steps: int = 300) -> None:
     """Compare a compiled model with Gymnasium's own code along random episodes."""
     make, step = MODELS[env_id]
-    model = make()
+    model = make(1)
     simulator, env = SimulatorModel(gym.make(env_id)), gym.make(env_id)
     env.action_space.seed(0)
     observation, _ = env.reset(seed=0)
-    following, random = np.empty(model.state_size), np.zeros(1, np.uint64)
+    following = np.empty(model.state_size)
     for _ in range(steps):
         action = int(env.action_space.sample())
         before = model.states(observation)[0]
-        reward, ended = step(model.parameters, before, np.array([action], float), following, random)
+        reward, ended = step(before, action - 1.0, following)
         start = simulator.start(torch.as_tensor(observation)[None])
         exact = simulator.step(start, torch.tensor([action]))
         found = model.states(exact.observation[0].numpy())[0]
