@@ -142,8 +142,8 @@ TASKS = {
     "lake": Task(
         env_id="FrozenLake-v1",
         episodes=30,
-        words="UCT, 250 simulations, horizon 100, exploration 0.3, no reuse; transpositions, backup by maximum, leaves are "
-        "worth 1",
+        words="UCT, 250 simulations, horizon 100, exploration 0.3, no reuse; transpositions, backup by maximum, leaves "
+        "are worth 1",
         worth=_lake,
         exact=lake_success,
         arguments={
