@@ -12,9 +12,11 @@ import gymnasium as gym
 import numpy as np
 import scipy.linalg
 import torch
+from mcts_classic import MODELS, check
 
 import mbrl_gym
 from mbrl_gym.agents import MCTS
+from mbrl_gym.agents.planner_policy import STREAMS
 from mbrl_gym.wrappers import SimulatorModel
 
 Figures = dict[str, Any]
@@ -27,10 +29,12 @@ class Task:
     env_id: str
     selection: str = "UCT"
     model: str = "simulator"
+    repeats: int = 1  # of an action in a compiled model's step
     steps: int = 0  # of learning
     episodes: int = 20
     words: str
     worth: Callable[[list[float], list[Any]], str]
+    exact: Callable[[MCTS], str] | None = None  # the expected return without drawing episodes
     arguments: dict[str, Any] = field(default_factory=dict)
     value: Callable[[Any], Any] | None = None  # makes the leaves' value from the learned model
 
@@ -60,6 +64,27 @@ def _lake_values() -> Any:
 def _lake(returns: list[float], starts: list[Any]) -> str:
     error = np.sqrt(np.mean(returns) * (1 - np.mean(returns)) / len(returns))
     return f"value iteration's {lake_reference():.3f}; standard error {error:.3f}"
+
+
+def lake_success(agent: MCTS) -> str:
+    """Return the exact probability with which an agent that reuses no trees crosses the lake within 100 steps.
+
+    Its deterministic decisions depend on the state and on the step modulo `STREAMS` alone: all of them are made, and
+    followed through the table of outcomes.
+    """
+    table = SimulatorModel(gym.make("FrozenLake-v1")).outcome_table
+    assert table is not None
+    states, actions, found = np.arange(16), [], None
+    for age in range(STREAMS):
+        if found is not None:
+            found = found._replace(age=np.full(16, age - 1))
+        action, found = agent.predict(states, found, deterministic=True)  # type: ignore[assignment, arg-type]
+        actions.append(action)
+    value = np.zeros(16)
+    for step in reversed(range(100)):
+        target = table.reward + ~table.ends * value[table.following]
+        value = (table.probability * target).sum(-1)[states, actions[step % STREAMS]]
+    return f"exactly {value[0]:.4f}, by following all decisions through the table of outcomes"
 
 
 def _taxi(returns: list[float], starts: list[Any]) -> str:
@@ -111,22 +136,32 @@ def regulator_value(model: Any) -> Callable[[Any], Any]:
     return lambda observation: -torch.einsum("ni,ij,nj->n", observation, weights, observation)
 
 
-GRAPH = {"transpositions": True, "backup": "max", "rollout": "none"}
+GRAPH = {"transpositions": True, "backup": "max", "rollout": "none", "exploration": 0.3}
 
 TASKS = {
     "lake": Task(
         env_id="FrozenLake-v1",
-        episodes=500,
-        words="UCT, 1,000 simulations, horizon 100, transpositions, maximum backup, no roll-outs",
+        episodes=30,
+        words="UCT, 250 simulations, horizon 100, exploration 0.3, no reuse; transpositions, backup by maximum, leaves "
+        "are worth 1",
         worth=_lake,
-        arguments={"simulations": 1_000, "search_kwargs": {"horizon": 100, **GRAPH}},
+        exact=lake_success,
+        arguments={
+            "simulations": 250,
+            "search_kwargs": {"horizon": 100, "leaf_value": 1.0, "reuse": False, **GRAPH},
+        },
     ),
     "taxi": Task(
         env_id="Taxi-v4",
         episodes=100,
-        words="UCT, 3,000 simulations, horizon 50, discount 1, transpositions, maximum backup, no roll-outs",
+        words="UCT, 1,000 simulations, horizon 50, exploration 0.3, discount 1; transpositions, backup by maximum, "
+        "leaves are worth 20",
         worth=_taxi,
-        arguments={"simulations": 3_000, "gamma": 1.0, "search_kwargs": {"horizon": 50, **GRAPH}},
+        arguments={
+            "simulations": 1_000,
+            "gamma": 1.0,
+            "search_kwargs": {"horizon": 50, "leaf_value": 20.0, **GRAPH},
+        },
     ),
     "cartpole": Task(
         env_id="CartPole-v1",
@@ -158,17 +193,21 @@ TASKS = {
     ),
     "acrobot": Task(
         env_id="Acrobot-v1",
+        model="compiled",
+        repeats=5,
         episodes=5,
-        words="UCT, 64 simulations, horizon 60",
+        words="UCT, 300 simulations, horizon 60, discount 1; the model takes every action 5 times",
         worth=_solved(-100),
-        arguments={"gamma": 1.0, "search_kwargs": {"horizon": 60}},
+        arguments={"simulations": 300, "gamma": 1.0, "search_kwargs": {"horizon": 60}},
     ),
     "mountaincar": Task(
         env_id="MountainCar-v0",
+        model="compiled",
+        repeats=10,
         episodes=5,
-        words="UCT, 64 simulations, horizon 100",
+        words="UCT, 300 simulations, horizon 20, discount 1; the model takes every action 10 times",
         worth=_solved(-110),
-        arguments={"gamma": 1.0, "search_kwargs": {"horizon": 100}},
+        arguments={"simulations": 300, "gamma": 1.0, "search_kwargs": {"horizon": 20}},
     ),
     "drift": Task(
         env_id="mbrl/Drift-v0",
@@ -190,13 +229,18 @@ TASKS = {
         },
     ),
 }
-"""What is measured, and with which settings; those of Acrobot-v1, MountainCar-v0 and Taxi are first guesses."""
+"""What is measured, and with which settings: the best of a few."""
 
 
 def episodes(task: str, seed: int = 0) -> Figures:
     """Learn if there is anything to learn, and return the figures of evaluation episodes with fixed starts."""
     given = TASKS[task]
-    model = SimulatorModel(gym.make(given.env_id)) if given.model == "simulator" else given.model
+    model: Any = given.model
+    if model == "simulator":
+        model = SimulatorModel(gym.make(given.env_id))
+    elif model == "compiled":
+        check(given.env_id)
+        model = MODELS[given.env_id][0](given.repeats)
     agent = MCTS(given.selection, gym.make(given.env_id), model=model, seed=seed, **given.arguments)
     if given.steps:
         agent.learn(given.steps)
@@ -218,11 +262,13 @@ def episodes(task: str, seed: int = 0) -> Figures:
             observation, reward, terminated, truncated, _ = env.step(action)
             total, done, start = total + float(reward), terminated or truncated, np.zeros(1, np.bool_)
         returns.append(total)
+        if 10 * (episode + 1) % given.episodes < 10:
+            print(f"  {task}: {episode + 1} of {given.episodes} episodes, mean {np.mean(returns):.3f}", flush=True)
     return {
         "episodes": len(returns),
         "mean": float(np.mean(returns)),
         "range": [min(returns), max(returns)],
-        "worth": given.worth(returns, starts),
+        "worth": given.worth(returns, starts) + ("" if given.exact is None else "; " + given.exact(agent)),
         "median_ms": float(np.median(times)),
         "p99_ms": float(np.percentile(times, 99)),
     }

@@ -95,8 +95,8 @@ def test_a_graph_of_the_slippery_lake_finds_the_best_action_everywhere():
         q = (table.probability * (table.reward + 0.99 * ~table.ends * value[table.following])).sum(-1)
         value = q.max(1)
     states, regret = np.flatnonzero(value > 0), {}
-    for name, settings in (("graph", GRAPH), ("tree", {})):
-        agent = MCTS("UCT", "FrozenLake-v1", model=model, simulations=1500, search_kwargs={"horizon": 100, **settings})
+    for name, settings in (("graph", {**GRAPH, "exploration": 0.3, "leaf_value": 1.0}), ("tree", {})):
+        agent = MCTS("UCT", "FrozenLake-v1", model=model, simulations=500, search_kwargs={"horizon": 100, **settings})
         actions, _ = agent.predict(states, deterministic=True)
         regret[name] = value[states] - q[states, actions]
     assert regret["graph"].max() < 0.03
@@ -112,7 +112,8 @@ def test_a_graph_drives_the_taxi_on_shortest_paths():
     for _ in range(50):
         following = np.where(table.ends[..., 0], 0.0, distance[table.following[..., 0]])
         distance = np.minimum(distance, 1 + following.min(1))
-    agent = MCTS("UCT", env, model=model, simulations=1000, gamma=1.0, search_kwargs={"horizon": 50, **GRAPH}, seed=0)
+    settings = {"horizon": 50, "leaf_value": 20.0, **GRAPH}
+    agent = MCTS("UCT", env, model=model, simulations=500, gamma=1.0, search_kwargs=settings, seed=0)
     for seed in range(3):
         observation, _ = env.reset(seed=seed)
         start, state, steps, done = observation, None, 0, False

@@ -15,6 +15,7 @@ from mbrl_gym.agents.planning.tree import TreeSearch, principal_variation, table
 from mbrl_gym.agents.planning.tree.arrays import empty_tree
 from mbrl_gym.agents.planning.tree.results import outcomes
 from mbrl_gym.agents.planning.tree.reuse import copy_subtree
+from mbrl_gym.models import AnalyticModel
 
 GRAPH = {"transpositions": True, "backup": "max"}
 
@@ -231,7 +232,7 @@ def test_an_edge_keeps_all_of_its_outcomes_or_none():
     problem = RandomMDP(5, states=30)
     finder = TreeSearch(spaces.Discrete(3), simulations=300, horizon=10, **GRAPH)
     old = finder.search(problem.model, [0]).tree.one(0)
-    rules = finder.rules(chance=True, choices=True, rollout=False)
+    rules = finder.rules(chance=True, choices=True, evaluates=False)
     for keep in (1, 5, 12, 1000):
         new = empty_tree(1, rules, 1, 3, 1, 0, 0).one(0)
         order, places = np.empty(keep, np.int64), np.empty(len(old.nodes), np.int64)
@@ -266,3 +267,36 @@ def test_outcomes_at_the_horizon_are_judged_before_they_count(leaves):
     for horizon, changes in itertools.product((1, 2), ({}, GRAPH)):
         found = TreeSearch(spaces.Discrete(2), simulations=40, horizon=horizon, leaves=leaves, **changes)
         assert np.isfinite(found.search(model, [0]).decisions.values).all()
+
+
+@pytest.mark.parametrize("over", ["compiled", "world model"])
+def test_optimistic_leaves_lead_to_far_goals(over):
+    """One of three actions leads on, others back to the start; the goal is 12 steps off, as random as 3^-12."""
+    length, discount = 12, 0.95
+    options = {"simulations": 150, "horizon": 30, "discount": discount, "exploration": 0.1, "rollout": "none", **GRAPH}
+    right = np.random.default_rng(0).integers(0, 3, length)
+    if over == "compiled":
+        following = np.zeros((length, 3), int)
+        following[np.arange(length), right] = np.minimum(np.arange(length) + 1, length - 1)
+        reward = np.zeros((length, 3))
+        reward[-1, right[-1]] = 1.0
+        model, start, space = table(following, reward, reward > 0), [0], spaces.Discrete(3)
+    else:
+        turns = torch.as_tensor(right)
+        space = spaces.Discrete(3)
+        model = AnalyticModel(
+            spaces.Discrete(length + 1),
+            space,
+            dynamics_fn=lambda place, action: torch.where(turns[place.clamp(max=length - 1)] == action, place + 1, 0),
+            reward_fn=lambda place, action, following: (following == length).float(),
+            termination_fn=lambda following: following == length,
+        )
+        start = torch.zeros(1, dtype=torch.int64)
+    values = {}
+    for leaf_value in (0.0, 1.0):
+        finder = TreeSearch(space, leaf_value=leaf_value, **options)
+        found = finder.search(model, start).decisions
+        values[leaf_value] = found.value[0]
+    assert found.slot[0] == right[0]
+    assert values[0.0] == 0.0
+    assert values[1.0] == pytest.approx(discount ** (length - 1))

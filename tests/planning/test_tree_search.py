@@ -340,6 +340,7 @@ def test_priors_and_values_guide_the_search():
         ({"rollout": "greedy"}, "rollout must be"),
         ({"widening": (0, 0.5)}, "widening must be two numbers"),
         ({"exploration": math.nan}, "exploration must be"),
+        ({"leaf_value": math.inf}, "leaf_value must be finite"),
         ({"backup": "median"}, 'backup must be "mean" or "max"'),
         ({"simulation": 3}, "no setting 'simulation', but backup, considered, discount"),
     ],

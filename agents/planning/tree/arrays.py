@@ -112,6 +112,8 @@ class Rules(NamedTuple):
     value_scale: float
     visit_offset: float
     rollouts: int  # of each leaf; 0 for none
+    evaluates: bool  # whether a value function judges states
+    leaf_value: float  # of leaves that nothing judges
 
 
 class Root(NamedTuple):

@@ -110,7 +110,9 @@ def _expand_all(tree: Tree, rules: Rules, flight: Flight, machine: Machine) -> b
 def _evaluate(tree: Tree, rules: Rules, flight: Flight, leaf: int, machine: Machine) -> None:
     """Judge the last node of a simulation, and note its prior: the stage called simulation."""
     node = flight.nodes[leaf, flight.depth[leaf]]
-    value = machine.evaluate(machine.parameters, tree.states[node], tree.prior[node], tree.random)
+    value = rules.leaf_value
+    if rules.evaluates:
+        value = machine.evaluate(machine.parameters, tree.states[node], tree.prior[node], tree.random)
     steps = rules.horizon - flight.depth[leaf]
     if rules.rollouts and steps > 0:
         value = 0.0

@@ -233,7 +233,7 @@ class ModelSearch:
         elif self.evaluation.value is not None:
             values = self._values(rows)
         else:
-            values = np.zeros(len(rows))
+            values = np.full(len(rows), self.rules.leaf_value)
         tree.nodes["raw"][trees, nodes] = values
         self._note_prior(tree, trees, nodes)
 

@@ -138,7 +138,7 @@ class TreeSearch:
         states = start.states(observation)
         trees = len(states)
         leaves = self.settings.leaves or (1 if compiled else 8)
-        rules = self.rules(chance=start.chance, choices=start.choices, rollout=self._rolls_out(start.evaluates))
+        rules = self.rules(chance=start.chance, choices=start.choices, evaluates=start.evaluates)
         tree = empty_tree(trees, rules, leaves, self.edges, states.shape[1], self._box_size, _mixed(seed))
         if self.box:
             assert isinstance(self.action_space, spaces.Box)
@@ -154,8 +154,14 @@ class TreeSearch:
         age = np.zeros(trees, np.int64) if previous is None else np.where(previous.warm, previous.age + 1, 0)
         return Searched(decide(self, tree, root, rules), tree, start.store(), np.ones(trees, np.bool_), age)
 
-    def rules(self, *, chance: bool, choices: bool, rollout: bool) -> Rules:
-        """Return the rules for a model with random outcomes, or without; and whether its states are choices."""
+    def rules(self, *, chance: bool, choices: bool, evaluates: bool) -> Rules:
+        """Return the rules for a model.
+
+        Args:
+            chance: Whether its outcomes are random.
+            choices: Whether its states are choices.
+            evaluates: Whether a value function judges them.
+        """
         given = self.settings
         capacity = int(given.max_nodes or 2 * given.simulations)
         outcome = given.outcome_widening or ((math.inf, 1.0) if choices else (1.0, 0.25))
@@ -179,7 +185,9 @@ class TreeSearch:
             outcome_exponent=float(outcome[1]),
             value_scale=float(given.value_scale),
             visit_offset=float(given.visit_offset),
-            rollouts=int(given.rollouts) if rollout else 0,
+            rollouts=int(given.rollouts) if self._rolls_out(evaluates) else 0,
+            evaluates=evaluates,
+            leaf_value=float(given.leaf_value),
         )
 
     def root_values(self, decisions: Decisions) -> Array:

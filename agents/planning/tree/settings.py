@@ -41,6 +41,9 @@ class SearchSettings:
         rollouts: Roll-outs of each leaf, of which the mean counts.
         value: Return to expect from an observation on: a function of tensors, observation `[n, O]` -> `[n]`. Leaves
             are judged by it alone unless `rollout` is given, too.
+        leaf_value: Value of leaves where there are neither roll-outs nor a value. The highest return there can be makes
+            searches with transpositions and `backup="max"` go wherever better could still be found than what is known
+            (Barto, Bradtke and Singh 1995): short paths to far goals are found with certainty.
         prior: Logits of the actions: observation `[n, O]` -> `[n, K]`, for PUCT and Gumbel; uniform by default.
         leaves: Simulations of a tree that are in flight together, so that a `WorldModel` predicts them in one batch.
             By default 8 over a `WorldModel`, 1 over a compiled one.
@@ -84,6 +87,7 @@ class SearchSettings:
     rollout: str | PolicyFn | None = None
     rollouts: int = 1
     value: ValueFn | None = None
+    leaf_value: float = 0.0
     prior: PriorFn | None = None
     leaves: int | None = None
     virtual_loss: float = 0.0
@@ -118,6 +122,7 @@ class SearchSettings:
         explores = self.exploration is None or 0 <= self.exploration < math.inf
         check(explores, "exploration", self.exploration, "at least 0 and finite")
         check(self.backup in ("mean", "max"), "backup", self.backup, '"mean" or "max"')
+        check(math.isfinite(self.leaf_value), "leaf_value", self.leaf_value, "finite")
         known = self.rollout in (None, "random", "none") or callable(self.rollout)
         check(known, "rollout", self.rollout, '"random", "none", None or a function')
         for name in ("widening", "outcome_widening"):
