@@ -31,7 +31,7 @@ from .mixed_replay import MixedReplayBuffer
 from .replay import transitions
 from .streams import RandomStreams
 from .training_state import noise_state, restore_noise, restore_training, training_state
-from .world_models import make_world_model
+from .world_models import model_of
 
 __all__ = ["DynaAgent"]
 
@@ -199,7 +199,7 @@ class DynaAgent(ModelBasedAgent):
         self._generator = torch.Generator().manual_seed(derived_seed(self.seed, "branches"))
         with self._training:
             super()._setup_model()
-        self.world_model = None if self.arguments["model"] is None else self._make_model().to(self.device)
+        self.world_model = None if self.arguments["model"] is None else model_of(self, LEARNED_MODELS).to(self.device)
         given = self.arguments
         self._imagination = Imagination(
             self._imagined_action,
@@ -207,18 +207,6 @@ class DynaAgent(ModelBasedAgent):
             given["max_disagreement"],
             given["disagreement_penalty"],
             given["model_noise"],
-        )
-
-    def _make_model(self) -> WorldModel:
-        return make_world_model(
-            self.arguments["model"],
-            LEARNED_MODELS,
-            self.observation_space,
-            self.action_space,
-            settings=self.arguments["model_kwargs"],
-            parts={name: self.arguments[name] for name in ("dynamics", "reward", "termination")},
-            task=self._task,
-            seed=derived_seed(self.seed, "model"),
         )
 
     def set_random_seed(self, seed: int | None = None) -> None:

@@ -23,9 +23,9 @@ from mbrl_gym.models import (
 from mbrl_gym.models.base import check_action_space, check_observation_space
 from mbrl_gym.models.spaces import leaves
 
-from .base import ModelBasedAgent, derived_seed
+from .base import ModelBasedAgent
 from .replay import transitions
-from .world_models import check_function, check_model, make_world_model
+from .world_models import check_function, check_model, model_of
 
 __all__ = ["MODELS", "WorldModelAgent", "check_choice"]
 
@@ -89,16 +89,7 @@ class WorldModelAgent(ModelBasedAgent):
         return report
 
     def _make_model(self) -> WorldModel:
-        return make_world_model(
-            self.arguments["model"],
-            MODELS,
-            self.observation_space,
-            self.action_space,
-            settings=self.arguments["model_kwargs"],
-            parts={name: self.arguments[name] for name in ("dynamics", "reward", "termination")},
-            task=self._task,
-            seed=derived_seed(self.seed, "model"),
-        )
+        return model_of(self, MODELS)
 
 
 def check_choice(name: str, given: Any, names: Any, kind: type, words: str) -> None:

@@ -11,9 +11,10 @@ from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.models import ExactModel, LearnedModel, WorldModel, exact_dynamics
 from mbrl_gym.models.spaces import event_shape
 
+from .base import ModelBasedAgent, derived_seed
 from .construction import build
 
-__all__ = ["check_function", "check_model", "make_world_model"]
+__all__ = ["check_function", "check_model", "make_world_model", "model_of"]
 
 Space = spaces.Space[Any]
 
@@ -90,6 +91,21 @@ def make_world_model(
             raise InvalidSettingError(f'termination="cautious" takes one of {names}, but {model!r} was given')
         made.be_cautious()
     return made
+
+
+def model_of(agent: ModelBasedAgent, kinds: Mapping[str, type[WorldModel]]) -> WorldModel:
+    """Make the world model that an agent's `arguments` describe, by the names of `make_world_model`."""
+    given = agent.arguments
+    return make_world_model(
+        given["model"],
+        kinds,
+        agent.observation_space,
+        agent.action_space,
+        settings=given["model_kwargs"],
+        parts={name: given[name] for name in PARTS},
+        task=agent._task,
+        seed=derived_seed(agent.seed, "model"),
+    )
 
 
 def _function(name: str, given: Any, task: Callable[[str], Any]) -> Any:
