@@ -139,18 +139,21 @@ class SimulatorModel(WorldModel):
         self.check_particles(particles)
         if not self.keeps_states:
             self.states.clear()
-        rows = from_rows(self.observation_space, observation.cpu().numpy())
-        count = len(observation)
-        found = [self._find(_row(rows, index)) for index in range(count)]
-        return torch.as_tensor(np.stack(found), device=observation.device).expand(particles, count, -1)
+        leading = observation.ndim - len(self.encode_observation.event_shape)  # [N] or [P, N]
+        flat = observation.flatten(0, leading - 1)
+        rows = from_rows(self.observation_space, flat.cpu().numpy())
+        found = torch.as_tensor(np.stack([self._find(_row(rows, index)) for index in range(len(flat))]))
+        return found.to(observation.device).unflatten(0, observation.shape[:leading]).expand(particles, -1, -1)
 
     def step(self, state: Tensor, action: Tensor, noise: Noise | None = None) -> Prediction:
-        """Let the environment step from every state; noise seeds its generator."""
+        """Let the environment step from every state; noise, or 0.5 without it, seeds the generator of a random one."""
         particles, rows = state.shape[:2]
         actions = self.over_particles(action, particles).flatten(0, 1).cpu().numpy().astype(self.action_space.dtype)
         seeds = None
-        if noise is not None and self.noise_sizes.uniform:
-            seeds = noise.uniform.expand(particles, rows, 1).flatten().double().cpu().numpy()
+        if self.noise_sizes.uniform:
+            central = torch.full((1, 1, 1), 0.5)
+            uniform = central if noise is None else noise.uniform
+            seeds = uniform.expand(particles, rows, 1).flatten().double().cpu().numpy()
         before = state.flatten(0, 1).cpu().numpy()
         steps = [self._step(before[i], actions[i], None if seeds is None else seeds[i]) for i in range(len(before))]
         after, observations, reward, terminated = zip(*steps, strict=True)

@@ -1,5 +1,6 @@
 """Small data sets with known laws, and the cases of the model contract."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from mbrl_gym.models import (
     WorldModel,
 )
 from mbrl_gym.models.spaces import to_rows
+from mbrl_gym.wrappers import SimulatorModel
 
 LINE = spaces.Box(-np.inf, np.inf, (1,), np.float32)
 PLANE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -232,4 +234,23 @@ CASES: dict[str, Callable[[], Case]] = {
     "analytic, Box": lambda: analytic_case(ODD),
     "analytic, Discrete": lambda: analytic_case(CHOICES, terminal=True),
     "biased": lambda: exact_case(gym.make("mbrl/ArmTorque-v0").unwrapped.task, BiasedModel, relative={"mass_1": 0.2}),
+}
+
+
+def simulator_case(env_id: str) -> Case:
+    """Return a simulator, tried where random actions lead in six episodes."""
+    env = gym.make(env_id)
+    env.action_space.seed(0)
+    rows = []
+    for seed in range(6):
+        env.reset(seed=seed)
+        rows.append(env.step(env.action_space.sample())[0])
+    actions = np.array([env.action_space.sample() for _ in rows])
+    make = functools.partial(SimulatorModel, env)
+    return Case(make, make(), torch.as_tensor(np.array(rows)), torch.as_tensor(actions))
+
+
+SIMULATORS: dict[str, Callable[[], Case]] = {
+    f"simulator of {env_id}": functools.partial(simulator_case, env_id)
+    for env_id in ("CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "mbrl/Arm-v0")
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from model_toys import CASES, LINE, UNIT, Case, wild
+from model_toys import CASES, LINE, SIMULATORS, UNIT, Case, wild
 from torch.testing import assert_close
 
 import mbrl_gym.models
@@ -18,11 +18,18 @@ from mbrl_gym.models.learned import LearnedModel
 from mbrl_gym.models.saved import storable
 from mbrl_gym.models.spaces import from_rows
 from mbrl_gym.noise import Noise, NoiseSizes
+from mbrl_gym.wrappers import SimulatorModel
+
+
+@pytest.fixture(scope="module", params={**CASES, **SIMULATORS})
+def case(request: pytest.FixtureRequest) -> Case:
+    """Every model."""
+    return {**CASES, **SIMULATORS}[request.param]()
 
 
 @pytest.fixture(scope="module", params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
-    """Every model."""
+def own_case(request: pytest.FixtureRequest) -> Case:
+    """Every model whose parts can be replaced by functions and saved: not a simulator, which is its environment."""
     return CASES[request.param]()
 
 
@@ -127,7 +134,7 @@ def test_outcome_is_the_mean_of_many_noisy_steps(case):
     encode = model.encode_observation
     drawn = encode.targets(encode(case.observation).expand(samples, -1, -1), encode(prediction.observation)).double()
     tolerance = 5 * drawn.std(0) / samples**0.5 + 1e-3 * (1 + drawn.mean(0).abs())
-    if any(model.noise_sizes) and isinstance(model, ExactModel):
+    if any(model.noise_sizes) and isinstance(model, ExactModel | SimulatorModel):
         tolerance = tolerance + 5 * drawn.std(0) / 256**0.5  # the default is an estimate itself
     expected = outcome.mean.mean(0)[:, :-1].double()
     for first, last in encode.groups:  # what is drawn are the normalised probabilities
@@ -136,34 +143,39 @@ def test_outcome_is_the_mean_of_many_noisy_steps(case):
     assert ((drawn.mean(0) - expected).abs() <= tolerance).all()
 
 
-def test_a_file_holds_the_model(case, tmp_path):
+def test_a_file_holds_the_model(own_case, tmp_path):
     """What `save` wrote, `load` reads: the same predictions, and the same next fit."""
-    case.model.save(tmp_path / "model")
-    functions = {name: value for name, value in case.model.arguments.items() if not storable(value)}
+    own_case.model.save(tmp_path / "model")
+    functions = {name: value for name, value in own_case.model.arguments.items() if not storable(value)}
     if functions:
         with pytest.raises(InvalidSettingError, match=next(iter(functions))):
             WorldModel.load(tmp_path / "model")
-    twin = type(case.model).load(tmp_path / "model.zip", **functions)
+    twin = type(own_case.model).load(tmp_path / "model.zip", **functions)
     general = WorldModel.load(tmp_path / "model.zip", **functions)
-    assert type(twin) is type(general) is type(case.model)
-    assert (twin.observation_space, twin.action_space) == (case.model.observation_space, case.model.action_space)
+    assert type(twin) is type(general) is type(own_case.model)
+    assert (twin.observation_space, twin.action_space) == (
+        own_case.model.observation_space,
+        own_case.model.action_space,
+    )
     for loaded in (twin, general):
-        prediction = loaded.step(loaded.start(case.observation, loaded.particle_unit), case.action)
-        assert_same(prediction, predict(case), rtol=0, atol=0)
-    if isinstance(case.model, ExactModel):
+        prediction = loaded.step(loaded.start(own_case.observation, loaded.particle_unit), own_case.action)
+        assert_same(prediction, predict(own_case), rtol=0, atol=0)
+    if isinstance(own_case.model, ExactModel):
         return
-    data = wild(case.model.action_space, 20, observation_space=case.model.observation_space)
-    original = copy.deepcopy(case.model)
+    data = wild(own_case.model.action_space, 20, observation_space=own_case.model.observation_space)
+    original = copy.deepcopy(own_case.model)
     original.fit(data)
     twin.fit(data)
     for name, value in original.state_dict().items():
         assert torch.equal(value, twin.state_dict()[name]), name
 
 
-def test_a_file_is_not_loaded_into_an_environment_with_other_spaces(case, tmp_path):
-    case.model.save(tmp_path / "model")
-    functions = {name: value for name, value in case.model.arguments.items() if not storable(value)}
-    right = SimpleNamespace(observation_space=case.model.observation_space, action_space=case.model.action_space)
+def test_a_file_is_not_loaded_into_an_environment_with_other_spaces(own_case, tmp_path):
+    own_case.model.save(tmp_path / "model")
+    functions = {name: value for name, value in own_case.model.arguments.items() if not storable(value)}
+    right = SimpleNamespace(
+        observation_space=own_case.model.observation_space, action_space=own_case.model.action_space
+    )
     WorldModel.load(tmp_path / "model", right, **functions)
     other = spaces.Box(-1.0, 1.0, (17,))
     for name in ("observation", "action"):
@@ -193,7 +205,7 @@ def test_a_refused_fit_leaves_the_model_as_it_was(case):
 
 
 def test_rows_of_any_strides_that_cannot_be_written_into_are_learned_from(case):
-    if isinstance(case.model, ExactModel):
+    if isinstance(case.model, ExactModel | SimulatorModel):
         return
     data = wild(case.model.action_space, 20, observation_space=case.model.observation_space)
     backwards = data.rows(slice(None, None, -1))
@@ -303,7 +315,7 @@ def test_uncertainty_is_one_finite_non_negative_number_a_row(case):
     assert uncertainty.shape == (6,)
     assert uncertainty.isfinite().all()
     assert (uncertainty >= 0).all()
-    if isinstance(case.model, ExactModel | AnalyticModel):
+    if isinstance(case.model, ExactModel | AnalyticModel | SimulatorModel):
         assert (uncertainty == 0).all()
     else:
         assert (uncertainty > 0).all()  # members saw different samples
@@ -314,11 +326,11 @@ def test_a_model_that_says_it_never_terminates_does_not(case):
     assert case.model.terminates or not prediction.terminated.any()
 
 
-def test_reward_and_termination_functions_replace_the_models_own(case):
+def test_reward_and_termination_functions_replace_the_models_own(own_case):
     seen = {}
 
     def total(observation):  # some columns are the same in all rows
-        return observation.sum(-1) if case.observation.ndim == 2 else observation
+        return observation.sum(-1) if own_case.observation.ndim == 2 else observation
 
     def reward_fn(observation, action, next_observation):
         seen.update(observation=observation, action=action, following=next_observation)
@@ -327,18 +339,18 @@ def test_reward_and_termination_functions_replace_the_models_own(case):
     def termination_fn(next_observation):
         return total(next_observation) > threshold
 
-    threshold = total(predict(case).observation).double().mean().item()
-    model = case.make(reward_fn=reward_fn, termination_fn=termination_fn)
+    threshold = total(predict(own_case).observation).double().mean().item()
+    model = own_case.make(reward_fn=reward_fn, termination_fn=termination_fn)
     noise = noise_of(model, model.particle_unit, 6)
-    prediction = model.step(model.start(case.observation, model.particle_unit), case.action, noise)
+    prediction = model.step(model.start(own_case.observation, model.particle_unit), own_case.action, noise)
     kept = dict(seen)
-    expected = reward_fn(case.observation, case.action, prediction.observation)
+    expected = reward_fn(own_case.observation, own_case.action, prediction.observation)
     assert_close(prediction.reward, expected, rtol=1e-5, atol=1e-5)
     assert torch.equal(prediction.terminated, total(prediction.observation) > threshold)
     assert 0 < prediction.terminated.sum() < prediction.terminated.numel()
     assert model.terminates
-    assert torch.equal(kept["observation"], case.observation.expand_as(kept["observation"]))
-    assert torch.equal(kept["action"], case.action.expand_as(kept["action"]))
+    assert torch.equal(kept["observation"], own_case.observation.expand_as(kept["observation"]))
+    assert torch.equal(kept["action"], own_case.action.expand_as(kept["action"]))
     assert kept["action"].shape[:2] == (model.particle_unit, 6)
     assert torch.equal(kept["following"], prediction.observation)
 
