@@ -25,9 +25,11 @@ PAGE, MADE = RESULTS / "README.md", RESULTS / "made.txt"
 BEGIN = "<!-- What follows is written by benchmarks/publish.py from docs/results/bench. -->\n"
 END = "<!-- End of what benchmarks/publish.py writes. -->\n"
 SUMMARY = """How many environment steps and seconds of training it takes to a score of 0.9 (0 is what random actions
-earn, 1 is the optimum): the best agent of this package beside tuned ones of Stable-Baselines3, in brackets how many
-times as much. Medians over {seeds} seeds; `>` where half of the runs or more ended without reaching it. Every
-evaluation of every run is in [{link}]({link}).
+earn, 1 is the optimum): the best agent of this package beside Stable-Baselines3's, in brackets how many times as much.
+Medians over {seeds} seeds; `>` where half of the runs or more ended without reaching it. `mpc` learns the dynamics; on
+`mbrl/` tasks it is told the reward and what ends an episode, on Gymnasium's it learns these, too. Every evaluation of
+every run is in {link}; the settings, and where they are from, are in
+[agents/benchmark/suites]({suites}). Other programs shared the cores: seconds compare, and are upper bounds.
 
 {table}
 """
@@ -75,22 +77,24 @@ def readme(published: Collection, text: str) -> str:
     _, _, after = rest.partition(END)
     if not after:
         sys.exit(f"README.md has no lines {BEGIN.strip()} and {END.strip()}")
-    return f"{before}{BEGIN}\n{summary(published, 'docs/results/bench')}\n{END}{after}"
+    table = summary(published, "[docs/results/bench](docs/results/bench)", "agents/benchmark/suites")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
-def summary(published: Collection, link: str) -> str:
+def summary(published: Collection, link: str, suites: str) -> str:
     """Return the table with what its numbers mean."""
     if not published.groups:
         return "No results are published yet.\n"
     counts = sorted({len(group.runs) for group in published.groups})
     seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    return SUMMARY.format(seeds=seeds, link=link, table=markdown_table(headline(published)))
+    return SUMMARY.format(seeds=seeds, link=link, suites=suites, table=markdown_table(headline(published)))
 
 
 def page(published: Collection) -> str:
     """Return docs/results/bench/README.md."""
     made = MADE.read_text() if MADE.exists() else ""
-    text = f"# The benchmark\n\n{made}\n{summary(published, '.')}\n{markdown_of_csv(published)}"
+    table = summary(published, "the files beside this page", "../../../agents/benchmark/suites")
+    text = f"# The benchmark\n\n{made}\n{table}\n{markdown_of_csv(published)}"
     return text + "\n`mbrl-gym report docs/results/bench/*.csv` prints these tables from the files beside this page.\n"
 
 
