@@ -29,7 +29,7 @@ earn, 1 is the optimum): the best agent of this package beside Stable-Baselines3
 Medians over {seeds} seeds; `>` where half of the runs or more ended without reaching it. `mpc` learns the dynamics; on
 `mbrl/` tasks it is told the reward and what ends an episode, on Gymnasium's it learns these, too. Every evaluation of
 every run is in {link}; the settings, and where they are from, are in
-[agents/benchmark/suites]({suites}). Other programs shared the cores: seconds compare, and are upper bounds.
+[agents/benchmark/suites]({suites}). Other programs shared the cores: seconds are upper bounds.
 
 {table}
 """
