@@ -43,6 +43,12 @@ class ObservingPolicy(BasePolicy):
             rows = to_rows(space, batches)
         return torch.as_tensor(rows, device=self.device), several
 
+    def tensor_rows(self, observation: PyTorchObs) -> Tensor:
+        """Return the rows of a batch of observations as Stable-Baselines3 hands it to `_predict`, in tensors."""
+        if isinstance(observation, dict):
+            return self.rows({name: part.cpu().numpy() for name, part in observation.items()})[0]
+        return self.rows(observation.cpu().numpy())[0]
+
     def scale_action(self, action: Array) -> Array:
         """Scale Box actions to [-1, 1]; components that cannot vary become -1."""
         low, high = self._bounds()
@@ -136,8 +142,4 @@ class PlannerPolicy(ObservingPolicy):
         return (action if several else action[0]), arrays
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        if isinstance(observation, dict):
-            batch: Any = {name: part.cpu().numpy() for name, part in observation.items()}
-        else:
-            batch = observation.cpu().numpy()
-        return self.plan(self.rows(batch)[0], None, deterministic).actions[:, 0]
+        return self.plan(self.tensor_rows(observation), None, deterministic).actions[:, 0]

@@ -131,11 +131,7 @@ class TreePolicy(ObservingPolicy):
         return (action if several else action[0]), searched  # type: ignore[return-value]  # nested tuples of arrays
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        if isinstance(observation, dict):
-            batch: Any = {name: part.cpu().numpy() for name, part in observation.items()}
-        else:
-            batch = observation.cpu().numpy()
-        return torch.as_tensor(self.plan(self.rows(batch)[0], None, deterministic).decisions.action)
+        return torch.as_tensor(self.plan(self.tensor_rows(observation), None, deterministic).decisions.action)
 
 
 def searched_to_arrays(searched: Searched) -> dict[str, Any]:
