@@ -20,7 +20,7 @@ from joblib.externals.loky import get_reusable_executor
 from mbrl_gym.errors import InvalidSettingError, MbrlGymError
 
 from .records import Run, load_run
-from .run import describe, run
+from .run import describe, run, warm_up
 from .settings import AGENTS, check_env, full_id
 
 __all__ = ["Job", "in_parallel", "make_jobs", "one_thread", "run_jobs"]
@@ -128,6 +128,7 @@ def _settle() -> None:
     """Prepare this process, once, for the work of others."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair
+    warm_up()
     gc.freeze()  # loky collects garbage after every job: what was imported need not be looked through each time
 
 

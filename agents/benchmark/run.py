@@ -80,7 +80,7 @@ def even_marks(steps: int, evaluations: int) -> list[int]:
 
 
 def warm_up() -> None:
-    """Take an optimiser step: the first one in a process makes torch load parts of itself, for seconds."""
+    """Take an optimiser step: the first one in a process makes torch import parts of itself, for seconds."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     torch.optim.Adam([parameter]).step()
