@@ -5,7 +5,7 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.linalg import solve_discrete_are
@@ -169,6 +169,7 @@ def test_angles_differ_the_short_way_round():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+@example(406, 4)  # the solver's own tolerance is not enough here
 @settings(deadline=None, max_examples=30)
 def test_box_minimum_equals_a_general_solver(seed, size):
     generator = np.random.default_rng(seed)
@@ -181,6 +182,7 @@ def test_box_minimum_equals_a_general_solver(seed, size):
         np.zeros(size),
         jac=lambda x: hessian @ x + slope,
         bounds=list(zip(low, high, strict=True)),
+        options={"ftol": 1e-15, "gtol": 1e-10},
     ).x
     assert_allclose(x[0], expected, atol=1e-3)
     assert (((x[0] > low) & (x[0] < high)) >= free[0]).all()
