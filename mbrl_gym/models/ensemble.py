@@ -212,7 +212,8 @@ class GaussianEnsemble(LearnedModel):
             InvalidSettingError: Fewer than two transitions, or values that are not finite.
         """
         begin = time.perf_counter()
-        inputs, targets = (part.float() for part in self._examples(transitions))
+        examples = self._without_end_bonus(self._examples(transitions), transitions)
+        inputs, targets = (part.float() for part in examples)
         self._fit_termination(transitions)
         held_out = self._held_out(len(inputs))
         self._normalise(inputs[~held_out], targets[~held_out])

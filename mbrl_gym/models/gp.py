@@ -310,7 +310,7 @@ class GPModel(LearnedModel):
         from mbrl_gym.models.gp_training import fit_target
 
         begin = time.perf_counter()
-        inputs, targets = self._examples(transitions)
+        inputs, targets = self._without_end_bonus(self._examples(transitions), transitions)
         if self.looks_ahead:
             inputs = torch.cat((inputs, self._features(transitions.next_observation, inputs.device)), -1)
         inputs, targets = self._normalised(inputs, targets)

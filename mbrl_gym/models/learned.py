@@ -44,6 +44,10 @@ class LearnedModel(WorldModel):
     while `outcome` states the probability. Predictions stay within the bounds of the observation space, before exact
     functions see them.
 
+    A subclass may learn rewards less `end_bonus`, by which the reward of a step that ends the episode is larger on
+    average (`_without_end_bonus`): a reward for reaching a goal is a jump, which a regression over all steps blurs away
+    while there are only few of them. It is added where an end is predicted.
+
     Args:
         observation_space: Flat `Box`, `Discrete`, `MultiDiscrete`, or a `Dict` or `Tuple` of these.
         action_space: `Discrete`, `MultiDiscrete`, or flat, bounded `Box`.
@@ -59,6 +63,7 @@ class LearnedModel(WorldModel):
     """
 
     generator: torch.Generator
+    end_bonus: Tensor
 
     def __init__(
         self,
@@ -90,6 +95,7 @@ class LearnedModel(WorldModel):
         self.termination = TerminationNetwork(self.observation_size, self.generator)
         self.is_fitted: Tensor
         self.register_buffer("is_fitted", torch.tensor(False))
+        self.register_buffer("end_bonus", torch.tensor(0.0, dtype=self.dtype))
         self._known: tuple[bool, bool] | None = None  # see `_flags`
 
     @property
@@ -131,11 +137,14 @@ class LearnedModel(WorldModel):
         if self.dynamics_fn is None or self.reward_fn is None:
             predicted = self._predict(self.encode_observation(state), action, noise)
         following = self._following(state, action, predicted, noise)
-        if self.reward_fn is None:
-            reward = predicted[..., self.observation_size]
-        else:
+        ends = self._ends(following)
+        if self.reward_fn is not None:
             reward = self.reward_fn(state, action, following)
-        return Prediction(following, following, reward, self._ends(following))
+        elif self.terminates:
+            reward = predicted[..., self.observation_size] + self.end_bonus * ends
+        else:
+            reward = predicted[..., self.observation_size]
+        return Prediction(following, following, reward, ends)
 
     def outcome(self, observation: Tensor, action: Tensor) -> Outcome:
         """Return the distribution of one step at observations `[N, O]` and actions `[N, A]` or `[N]`.
@@ -162,6 +171,9 @@ class LearnedModel(WorldModel):
             ends = self.termination.probability(encode(expected)).to(self.dtype)
         else:
             ends = torch.zeros_like(mean[..., 0])
+        if self.reward_fn is None:
+            mean[..., size] += self.end_bonus * ends
+            deviation[..., size] = torch.hypot(deviation[..., size], self.end_bonus * (ends * (1 - ends)).sqrt())
         return Outcome(mean, deviation, ends)
 
     @abstractmethod
@@ -212,6 +224,19 @@ class LearnedModel(WorldModel):
         if not (torch.isfinite(inputs).all() and torch.isfinite(targets).all()):
             raise InvalidSettingError("fit needs finite transitions, but some values are NaN or infinite")
         return Examples(inputs, targets)
+
+    def _without_end_bonus(self, examples: Examples, transitions: Transitions) -> Examples:
+        """Measure `end_bonus`, and return the examples with rewards less it where the episode ends."""
+        ends = as_tensor(transitions.terminated, examples.targets.device).bool()
+        self.end_bonus.zero_()
+        if self.reward_fn is not None or not ends.any() or ends.all():
+            return examples
+        targets = examples.targets.clone()
+        rewards = targets[:, self.observation_size]
+        bonus = rewards[ends].mean() - rewards[~ends].mean()
+        self.end_bonus.copy_(bonus)
+        rewards[ends] -= bonus
+        return examples._replace(targets=targets)
 
     def _check_shapes(self, transitions: Transitions) -> None:
         for name, space in (
