@@ -46,7 +46,7 @@ class LearnedModel(WorldModel):
 
     A subclass may learn rewards less `end_bonus`, by which the reward of a step that ends the episode is larger on
     average (`_without_end_bonus`): a reward for reaching a goal is a jump, which a regression over all steps blurs away
-    while there are only few of them. It is added where an end is predicted.
+    while there are only few of them. Predictions add it times the probability of an end.
 
     Args:
         observation_space: Flat `Box`, `Discrete`, `MultiDiscrete`, or a `Dict` or `Tuple` of these.
@@ -137,13 +137,11 @@ class LearnedModel(WorldModel):
         if self.dynamics_fn is None or self.reward_fn is None:
             predicted = self._predict(self.encode_observation(state), action, noise)
         following = self._following(state, action, predicted, noise)
-        ends = self._ends(following)
+        ends, bonus = self._ends(following)
         if self.reward_fn is not None:
             reward = self.reward_fn(state, action, following)
-        elif self.terminates:
-            reward = predicted[..., self.observation_size] + self.end_bonus * ends
         else:
-            reward = predicted[..., self.observation_size]
+            reward = predicted[..., self.observation_size] + bonus
         return Prediction(following, following, reward, ends)
 
     def outcome(self, observation: Tensor, action: Tensor) -> Outcome:
@@ -200,13 +198,15 @@ class LearnedModel(WorldModel):
         uniform = None if noise is None else noise.uniform
         return encode.decode(encode(state), predicted[..., : self.observation_size], uniform)
 
-    def _ends(self, following: Tensor) -> Tensor:
+    def _ends(self, following: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether steps to observations `[P, N, O]` end the episode, and what to expect of `end_bonus`."""
         if self.termination_fn is not None:
-            return self.termination_fn(following)
-        if self.terminates:
-            return self.termination.logits(self.encode_observation(following)) > 0
-        rows = following.shape[:2]
-        return torch.zeros((), dtype=torch.bool, device=following.device).expand(rows)
+            ends = self.termination_fn(following)
+            return ends, self.end_bonus * ends
+        if not self.terminates:
+            return torch.zeros((), dtype=torch.bool, device=following.device).expand(following.shape[:2]), self.end_bonus
+        logits = self.termination.logits(self.encode_observation(following))
+        return logits > 0, self.end_bonus * (logits + self.termination.log_odds).sigmoid()
 
     def _examples(self, transitions: Transitions, least: int = 2) -> Examples:
         """Return all transitions as numbers.
