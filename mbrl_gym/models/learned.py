@@ -204,7 +204,8 @@ class LearnedModel(WorldModel):
             ends = self.termination_fn(following)
             return ends, self.end_bonus * ends
         if not self.terminates:
-            return torch.zeros((), dtype=torch.bool, device=following.device).expand(following.shape[:2]), self.end_bonus
+            never = torch.zeros((), dtype=torch.bool, device=following.device)
+            return never.expand(following.shape[:2]), self.end_bonus
         logits = self.termination.logits(self.encode_observation(following))
         return logits > 0, self.end_bonus * (logits + self.termination.log_odds).sigmoid()
 
