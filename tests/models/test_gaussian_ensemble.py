@@ -89,10 +89,14 @@ def test_folded_prediction_is_the_plain_forward_pass(space, terminal):
     for elite, member in enumerate(report.elites):
         mean_0, deviation_0 = forward_by_hand(model, member, data.observation, data.action)
         logit_0 = termination_by_hand(model, data.observation + mean_0[:, :2])
-        assert_allclose(mean[elite] / scale, mean_0 / scale, atol=2e-4)
-        assert_allclose(deviation[elite], deviation_0, rtol=5e-4)
         log_odds = float(model.termination.log_odds)
         assert_allclose(probability[elite], terminal * expit(logit_0 + log_odds), atol=2e-3)
+        bonus, end = float(model.end_bonus), probability[elite]
+        assert bool(bonus) == terminal
+        mean_0[:, 2] += bonus * end
+        deviation_0[:, 2] = np.hypot(deviation_0[:, 2], bonus * np.sqrt(end * (1 - end)))
+        assert_allclose(mean[elite] / scale, mean_0 / scale, atol=2e-4)
+        assert_allclose(deviation[elite], deviation_0, rtol=5e-4)
         change = (plain.observation[elite] - observation).numpy()
         assert_allclose(change / scale[:2], mean_0[:, :2] / scale[:2], atol=2e-4)
         assert_allclose(plain.reward[elite], mean_0[:, 2], atol=2e-4 * scale[2])
