@@ -102,7 +102,9 @@ def test_folded_prediction_is_the_plain_forward_pass(space, terminal):
         assert_allclose(plain.reward[elite], mean_0[:, 2], atol=2e-4 * scale[2])
         change = (noisy.observation[elite] - plain.observation[elite]).numpy()
         assert_allclose(change / scale[:2], noise.normal[elite].numpy() * deviation_0[:, :2] / scale[:2], atol=5e-4)
-        assert_allclose(noisy.reward[elite], mean_0[:, 2], atol=2e-4 * scale[2])
+        noisy_end = terminal * expit(termination_by_hand(model, noisy.observation[elite].double().numpy()) + log_odds)
+        expected = mean_0[:, 2] + bonus * (noisy_end - end)
+        assert_allclose(noisy.reward[elite], expected, atol=2e-4 * scale[2] + 2e-3 * abs(bonus))
         sure = np.abs(logit_0) > 1e-2
         assert_allclose(plain.terminated[elite].numpy()[sure], terminal & (logit_0 > 0)[sure])
 
