@@ -205,7 +205,7 @@ class LearnedModel(WorldModel):
             return ends, self.end_bonus * ends
         if not self.terminates:
             never = torch.zeros((), dtype=torch.bool, device=following.device)
-            return never.expand(following.shape[:2]), self.end_bonus
+            return never.expand(following.shape[:2]), self.end_bonus  # which is 0 without ends
         logits = self.termination.logits(self.encode_observation(following))
         return logits > 0, self.end_bonus * (logits + self.termination.log_odds).sigmoid()
 
