@@ -137,11 +137,13 @@ class LearnedModel(WorldModel):
         if self.dynamics_fn is None or self.reward_fn is None:
             predicted = self._predict(self.encode_observation(state), action, noise)
         following = self._following(state, action, predicted, noise)
-        ends, bonus = self._ends(following)
+        ends, logits = self._ends(following)
         if self.reward_fn is not None:
             reward = self.reward_fn(state, action, following)
         else:
-            reward = predicted[..., self.observation_size] + bonus
+            reward = predicted[..., self.observation_size]
+            if self.terminates:
+                reward = reward + self.end_bonus * (ends if logits is None else self.termination.probability_of(logits))
         return Prediction(following, following, reward, ends)
 
     def outcome(self, observation: Tensor, action: Tensor) -> Outcome:
@@ -198,16 +200,15 @@ class LearnedModel(WorldModel):
         uniform = None if noise is None else noise.uniform
         return encode.decode(encode(state), predicted[..., : self.observation_size], uniform)
 
-    def _ends(self, following: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whether steps to observations `[P, N, O]` end the episode, and what to expect of `end_bonus`."""
+    def _ends(self, following: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return whether steps to observations `[P, N, O]` end the episode, and the logits of a learned termination."""
         if self.termination_fn is not None:
-            ends = self.termination_fn(following)
-            return ends, self.end_bonus * ends
-        if not self.terminates:
-            never = torch.zeros((), dtype=torch.bool, device=following.device)
-            return never.expand(following.shape[:2]), self.end_bonus  # which is 0 without ends
-        logits = self.termination.logits(self.encode_observation(following))
-        return logits > 0, self.end_bonus * (logits + self.termination.log_odds).sigmoid()
+            return self.termination_fn(following), None
+        if self.terminates:
+            logits = self.termination.logits(self.encode_observation(following))
+            return logits > 0, logits
+        rows = following.shape[:2]
+        return torch.zeros((), dtype=torch.bool, device=following.device).expand(rows), None
 
     def _examples(self, transitions: Transitions, least: int = 2) -> Examples:
         """Return all transitions as numbers.

@@ -112,7 +112,11 @@ class TerminationNetwork(nn.Module):
 
     def probability(self, observation: Tensor) -> Tensor:
         """Return the probability `[...]` that a step to next observations `[..., O]` ends the episode."""
-        return (self.logits(observation) + self.log_odds).sigmoid()
+        return self.probability_of(self.logits(observation))
+
+    def probability_of(self, logits: Tensor) -> Tensor:
+        """Return the probability `[...]` of an end that `logits` `[...]` mean."""
+        return (logits + self.log_odds).sigmoid()
 
     def _bound(self, low: Tensor, high: Tensor) -> None:
         self.low.copy_(low)

@@ -74,10 +74,9 @@ def test_the_distribution_mixes_both_rewards_by_the_probability_of_an_end(fitted
     assert_close(mixed.mean[..., 0], plain.mean[..., 0])
 
 
-def test_it_is_saved(fitted):
+def test_it_is_saved(fitted, request):
     model, _ = fitted
-    name = {GaussianEnsemble: "ensemble", MLPModel: "mlp", GPModel: "gp"}[type(model)]
-    fresh = MODELS[name]()
+    fresh = MODELS[request.node.callspec.params["fitted"]]()
     fresh.load_state_dict(model.state_dict())
     assert steps_of(fresh, 0.65, 0.9) == steps_of(model, 0.65, 0.9)
 
