@@ -48,8 +48,9 @@ def csv_text(collection: Collection) -> str:
         for column, run in enumerate(group.runs):
             for row, steps in enumerate(run.steps.tolist()):
                 score = "" if scores is None else f"{scores[row, column]:.5f}"
-                seconds, mean, std = f"{run.seconds[row]:.4f}", float(run.mean[row]), f"{run.std[row]:.4f}"
-                writer.writerow([*common, run.seed, steps, seconds, mean, std, f"{run.decision_ms:.3f}", score, *ends])
+                # Not rounded: tables round what they read, and must say the same as those of the run folders.
+                seconds, mean, std = float(run.seconds[row]), float(run.mean[row]), float(run.std[row])
+                writer.writerow([*common, run.seed, steps, seconds, mean, std, float(run.decision_ms), score, *ends])
     return text.getvalue()
 
 
