@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .dyna import DynaAgent
     from .dyna_q import DynaQ, DynaQPlus
     from .exploitation import Exploitation, ExploitationCallback, measure_exploitation
+    from .fitted_value import FittedValue
     from .imagined_ppo import ImaginedPPO
     from .mbpo import MBPO, DynaDQN, DynaTD3
     from .mcts import MCTS
@@ -45,6 +46,7 @@ __all__ = [
     "Exhaustive",
     "Exploitation",
     "ExploitationCallback",
+    "FittedValue",
     "Gradient",
     "ImaginedPPO",
     "Plan",
@@ -69,6 +71,7 @@ _MODULES = {
     "dyna": ("DynaAgent",),
     "dyna_q": ("DynaQ", "DynaQPlus"),
     "exploitation": ("Exploitation", "ExploitationCallback", "measure_exploitation"),
+    "fitted_value": ("FittedValue",),
     "imagined_ppo": ("ImaginedPPO",),
     "mbpo": ("MBPO", "DynaDQN", "DynaTD3"),
     "mcts": ("MCTS",),

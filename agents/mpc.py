@@ -16,13 +16,15 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from mbrl_gym.errors import InvalidSettingError
 from mbrl_gym.models import WorldModel
-from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn
+from mbrl_gym.models.base import DynamicsFn, RewardFn, TerminationFn, as_tensor
+from mbrl_gym.models.saved import load_tensors
 from mbrl_gym.wrappers import Decision
 from mbrl_gym.wrappers.visits import CELLS
 
 from .base import derived_seed
 from .construction import build
 from .exploration import CuriousPlans, Exploration
+from .fitted_value import FittedValue
 from .learned_model import WorldModelAgent, check_choice
 from .planner_policy import PlannerPolicy
 from .planning import PLANNERS, Plan, Planner
@@ -62,9 +64,11 @@ class MPC(WorldModelAgent):
             next observation `[..., O]` -> cost `[...]`, or "exact" (the task's published one, as
             `mbrl/DroneObstacles-v0` has it); None for no limit.
         cost_limit: The limit, in the cost's units.
-        value: Return to expect beyond the horizon: a function of tensors, observation `[..., O]` -> return `[...]`, or
-            an algorithm of Stable-Baselines3 with a critic. Its discount should be the planner's
-            (`planner_kwargs={"discount": 0.99}`).
+        value: Return to expect beyond the horizon: "learned" (after each fit of the model, inside it; see
+            `FittedValue`), a function of tensors, observation `[..., O]` -> return `[...]`, or an algorithm of
+            Stable-Baselines3 with a critic. Its discount should be the planner's (`planner_kwargs={"discount": 0.99}`);
+            a learned one takes it from there.
+        value_kwargs: Settings of a learned value.
         time_budget_ms: Time for a decision [ms], in which the planner returns the best plan that it finds. Runs are
             then not repeatable.
         learning_starts: Random steps before the first fit.
@@ -110,7 +114,8 @@ class MPC(WorldModelAgent):
         termination: str | TerminationFn = "learned",
         cost: str | CostFn | None = None,
         cost_limit: float = 0.0,
-        value: ValueFn | BaseAlgorithm | None = None,
+        value: str | ValueFn | BaseAlgorithm | None = None,
+        value_kwargs: dict[str, Any] | None = None,
         time_budget_ms: float | None = None,
         learning_starts: int = 100,
         train_freq: int = 50,
@@ -131,10 +136,13 @@ class MPC(WorldModelAgent):
         self.check_model_arguments(model, dynamics=dynamics, reward=reward, termination=termination)
         if not callable(cost) and cost not in ("exact", None):
             raise InvalidSettingError(f'cost must be "exact", a function or None, but {cost!r} was given')
-        if not callable(value) and not isinstance(value, BaseAlgorithm | None):
+        if value != "learned" and not callable(value) and not isinstance(value, BaseAlgorithm | None):
             raise InvalidSettingError(
-                f"value must be a function, an algorithm of Stable-Baselines3 or None, but {value!r} was given"
+                f'value must be "learned", a function, an algorithm of Stable-Baselines3 or None, but {value!r} was '
+                "given"
             )
+        if value_kwargs and value != "learned":
+            raise InvalidSettingError(f'value_kwargs are for value="learned", but value={value!r} was given')
         if learning_starts < 2:
             raise InvalidSettingError(f"learning_starts must be at least 2, but {learning_starts} was given")
         self.arguments = {
@@ -148,6 +156,7 @@ class MPC(WorldModelAgent):
             "cost": cost,
             "cost_limit": cost_limit,
             "value": value,
+            "value_kwargs": value_kwargs,
             "time_budget_ms": time_budget_ms,
             "learning_starts": learning_starts,
             "train_freq": train_freq,
@@ -220,20 +229,29 @@ class MPC(WorldModelAgent):
 
     def _setup_model(self) -> None:
         self._exploration = Exploration(self.action_space, self.arguments["exploration"])
+        model = self._make_model()
+        self._learned_value = self._make_value(model) if self.arguments["value"] == "learned" else None
         self.policy_kwargs = {
-            "world_model": self._make_model(),
+            "world_model": model,
             "planner": self._make_planner(),
             "seed": derived_seed(self.seed, "planning"),
         }
         given = self.arguments["explore"], self.arguments["explore_weight"]
-        self._curious = CuriousPlans(*given, self.policy_kwargs["world_model"], self.arguments["explore_cells"])
+        self._curious = CuriousPlans(*given, model, self.arguments["explore_cells"])
         super()._setup_model()
+
+    def _make_value(self, model: WorldModel) -> FittedValue:
+        discount = (self.arguments["planner_kwargs"] or {}).get("discount", 1.0)
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, "value"))
+        settings = self.arguments["value_kwargs"] or {}
+        value = build(FittedValue, "value_kwargs", model, discount, generator, settings=settings)
+        return value.to(self.device)
 
     def _make_planner(self) -> Planner:
         planner, settings = self.arguments["policy"], dict(self.arguments["planner_kwargs"] or {})
         own = {
             "cost": self._cost(),
-            "value": value_function(self.arguments["value"], self.observation_space),
+            "value": self._learned_value or value_function(self.arguments["value"], self.observation_space),
             "time_budget_ms": self.arguments["time_budget_ms"],
         }
         own = {name: given for name, given in own.items() if given is not None}
@@ -316,8 +334,14 @@ class MPC(WorldModelAgent):
         super().dump_logs()
 
     def train(self, gradient_steps: int = 1, batch_size: int = 0) -> None:
-        """Fit the model to all transitions (the arguments are Stable-Baselines3's and play no role)."""
-        self._n_updates += self.fit_model(self.recorded()).gradient_steps
+        """Fit the model to all transitions, and the value (the arguments are Stable-Baselines3's and play no role)."""
+        data = self.recorded()
+        self._n_updates += self.fit_model(data).gradient_steps
+        if self._learned_value is not None:
+            rows = (as_tensor(part, self.device) for part in (data.observation, data.reward))
+            fit = self._learned_value.fit(self.world_model, *rows)
+            self.logger.record("value/error", fit.error)
+            self.logger.record("value/mean", fit.mean)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         result = super()._setup_learn(*args, **kwargs)
@@ -327,10 +351,13 @@ class MPC(WorldModelAgent):
         return result
 
     def _extra_state(self) -> dict[str, Any]:
-        return {"planning_seed": self.policy.seed}
+        value = None if self._learned_value is None else self._learned_value.state_dict()
+        return {"planning_seed": self.policy.seed, "value": value}
 
     def _restore_extra(self, state: dict[str, Any]) -> None:
         self.policy.seed_planning(state["planning_seed"])
+        if self._learned_value is not None:
+            load_tensors(self._learned_value, state["value"])
 
     def _extra_resume_state(self) -> dict[str, Any]:
         generator = self.world_model.generator
@@ -340,6 +367,7 @@ class MPC(WorldModelAgent):
             "plan": self._plan,
             "noise": self._exploration.state,
             "curious": self._curious.state(),
+            "value_generator": None if self._learned_value is None else self._learned_value.generator.get_state(),
         }
 
     def _restore_extra_resume(self, state: dict[str, Any]) -> None:
@@ -349,6 +377,8 @@ class MPC(WorldModelAgent):
         self._plan = None if state["plan"] is None else Plan(*state["plan"])
         self._exploration.state = state["noise"]
         self._curious.restore(state["curious"])
+        if self._learned_value is not None:
+            self._learned_value.generator.set_state(state["value_generator"])
 
 
 class PETS(MPC):

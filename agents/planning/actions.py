@@ -190,6 +190,12 @@ class ChoiceCode(ActionCode):
         hot = [functional.one_hot(column.long() - start, count) for column, start, count in choices]
         return torch.cat(hot, -1).float()
 
+    def every_action(self) -> Tensor:
+        """Return all actions `[choices]` or `[choices, C]`."""
+        ranges = [torch.arange(start, start + count) for start, count in zip(self.starts, self.counts, strict=True)]
+        actions = torch.cartesian_prod(*ranges)
+        return actions if self.single or len(ranges) > 1 else actions[:, None]
+
 
 def choice_code(space: spaces.Space[Any]) -> ChoiceCode | None:
     """Return the code of a Discrete or flat MultiDiscrete space, None for any other."""

@@ -123,11 +123,7 @@ class Exhaustive(ShootingPlanner):
 
     def _every_choice(self) -> Tensor:
         """Return the vectors of all actions of a step."""
-        ranges = [
-            torch.arange(start, start + count) for start, count in zip(self.code.starts, self.code.counts, strict=True)
-        ]
-        actions = torch.cartesian_prod(*ranges)
-        return self.code.encode(actions if self.code.single or len(ranges) > 1 else actions[:, None])
+        return self.code.encode(self.code.every_action())
 
     def _number(self, plan: Tensor) -> Tensor:
         """Return the number `[N, 1]` of plans `[N, H, U]`."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mbrl_gym.models.dense import dense_layers
+
 __all__ = ["TerminationNetwork", "bounding_box"]
 
 HIDDEN = (32, 32)
@@ -47,14 +49,7 @@ class TerminationNetwork(nn.Module):
 
     def __init__(self, size: int, generator: torch.Generator) -> None:
         super().__init__()
-        sizes = (size, *HIDDEN, 1)
-        self.layers = nn.ModuleList(nn.Linear(sizes[i], sizes[i + 1], device="meta") for i in range(len(sizes) - 1))
-        self.layers.to_empty(device="cpu")
-        for layer in self.layers:
-            assert isinstance(layer, nn.Linear)
-            deviation = 1 / math.sqrt(layer.in_features)
-            nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)
-            nn.init.zeros_(layer.bias)
+        self.layers = dense_layers((size, *HIDDEN, 1), generator)
         self.mean: Tensor
         self.scale: Tensor
         self.log_odds: Tensor
