@@ -67,7 +67,7 @@ class MPC(WorldModelAgent):
         value: Return to expect beyond the horizon: "learned" (after each fit of the model, inside it; see
             `FittedValue`), a function of tensors, observation `[..., O]` -> return `[...]`, or an algorithm of
             Stable-Baselines3 with a critic. Its discount should be the planner's (`planner_kwargs={"discount": 0.99}`);
-            a learned one takes it from there.
+            a learned one takes it from there, and needs one below 1.
         value_kwargs: Settings of a learned value.
         time_budget_ms: Time for a decision [ms], in which the planner returns the best plan that it finds. Runs are
             then not repeatable.
@@ -241,10 +241,17 @@ class MPC(WorldModelAgent):
         super()._setup_model()
 
     def _make_value(self, model: WorldModel) -> FittedValue:
-        discount = (self.arguments["planner_kwargs"] or {}).get("discount", 1.0)
+        planner, settings = self.arguments["policy"], self.arguments["planner_kwargs"] or {}
+        if isinstance(planner, Planner):
+            raise InvalidSettingError(f'value="learned" needs a planner by its name, but {planner!r} was given')
+        if "discount" not in settings:
+            raise InvalidSettingError(
+                'value="learned" needs a discount below 1, as in planner_kwargs={"discount": 0.99}, but planner_kwargs '
+                f"was {settings}"
+            )
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "value"))
-        settings = self.arguments["value_kwargs"] or {}
-        value = build(FittedValue, "value_kwargs", model, discount, generator, settings=settings)
+        given = model, self.action_space, settings["discount"], generator
+        value = build(FittedValue, "value_kwargs", *given, settings=self.arguments["value_kwargs"] or {})
         return value.to(self.device)
 
     def _make_planner(self) -> Planner:
@@ -308,8 +315,9 @@ class MPC(WorldModelAgent):
 
     def _planned_action(self) -> np.ndarray[Any, Any]:
         """Return the first actions `[N, ...]` of plans for the environments' present observations."""
-        if not self.world_model.fitted:  # Stable-Baselines3 trains after a rollout only
-            self.train()
+        value = self._learned_value
+        if not self.world_model.fitted or not (value is None or value.fitted):
+            self.train()  # Stable-Baselines3 does after a rollout only
         assert self._last_obs is not None
         assert self._last_episode_starts is not None
         begin, plain = time.perf_counter(), self.planner.objective
@@ -356,7 +364,7 @@ class MPC(WorldModelAgent):
 
     def _restore_extra(self, state: dict[str, Any]) -> None:
         self.policy.seed_planning(state["planning_seed"])
-        if self._learned_value is not None:
+        if self._learned_value is not None and state.get("value") is not None:
             load_tensors(self._learned_value, state["value"])
 
     def _extra_resume_state(self) -> dict[str, Any]:
@@ -377,7 +385,7 @@ class MPC(WorldModelAgent):
         self._plan = None if state["plan"] is None else Plan(*state["plan"])
         self._exploration.state = state["noise"]
         self._curious.restore(state["curious"])
-        if self._learned_value is not None:
+        if self._learned_value is not None and state.get("value_generator") is not None:
             self._learned_value.generator.set_state(state["value_generator"])
 
 

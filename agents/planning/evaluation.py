@@ -95,6 +95,7 @@ class Objective:
             check(math.isfinite(getattr(self, name)), name, getattr(self, name), "a finite number")
         check(self.propagation in PROPAGATIONS, "propagation", self.propagation, " or ".join(PROPAGATIONS))
         check(0 < self.discount <= 1, "discount", self.discount, "in (0, 1]")
+        check(self.value is None or callable(self.value), "value", repr(self.value), "a function or None")
         check(not (self.risk and self.worst_case), "risk", self.risk, "0 where worst_case is chosen")
 
     def expected_return(self) -> Objective:
