@@ -395,7 +395,7 @@ def test_pets_is_mpc_with_the_settings_of_the_paper():
         ({"cost": "exact"}, "mbrl/DroneObstacles-v0, but Arm has none"),
         ({"env": "Pendulum-v1", "cost": "exact"}, 'cost="exact" needs an environment that publishes its task'),
         ({"cost_limit": 1.0}, "cost_limit=1.0 limits nothing: give cost"),
-        ({"value": "critic"}, "value must be a function, an algorithm"),
+        ({"value": "critic"}, 'value must be "learned", a function, an algorithm'),
         ({"time_budget_ms": 0}, "greater than 0"),
         ({"time_budget_ms": 5, "planner_kwargs": {"time_budget_ms": 6}}, "repeats the arguments time_budget_ms"),
         ({"model_kwargs": {"members": 0}}, "at least 1"),
