@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ __all__ = ["Job", "in_parallel", "make_jobs", "one_thread", "run_jobs"]
 
 J = TypeVar("J")
 R = TypeVar("R")
+
+WATCH_SECONDS = 0.2  # between looks at whether the caller still lives
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def in_parallel(
 def one_thread(work: Callable[[J], R], job: J, caller: int | None) -> R:
     """Call `work` with a job in one torch thread, where it is not the process of the caller (None) for good."""
     if os.getpid() != caller:
-        _settle()
+        _settle(caller)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -124,12 +127,24 @@ def one_thread(work: Callable[[J], R], job: J, caller: int | None) -> R:
 
 
 @functools.cache
-def _settle() -> None:
+def _settle(caller: int | None) -> None:
     """Prepare this process, once, for the work of others."""
+    if os.getppid() == caller:
+        threading.Thread(target=_end_with, args=(caller,), daemon=True).start()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair
     warm_up()
     gc.freeze()  # loky collects garbage after every job: what was imported need not be looked through each time
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is no more, which may have been killed before it could say so.
+
+    It would work on for nobody, and write where the same command, given again, writes.
+    """
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    os._exit(1)
 
 
 def _work(job: Job) -> Run:

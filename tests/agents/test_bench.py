@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -483,6 +484,45 @@ def test_a_killed_tree_of_processes_goes_on_to_the_same_results(
     assert done.returncode == 0, done.stderr
     for folder in (whole / "mbrl-Drift-v0").glob("*-0"):
         assert results(tmp_path / "mbrl-Drift-v0" / folder.name) == results(folder), folder.name
+
+
+@pytest.mark.skipif(os.name == "nt", reason="orphans keep the number of their parent")
+def test_processes_end_with_a_caller_that_was_killed(tmp_path: Path) -> None:
+    """They would write where the same command, given again, writes."""
+    code = f"""
+import os, pathlib, time
+from mbrl_gym.agents.benchmark.compare import in_parallel
+
+def work(number):
+    (pathlib.Path({str(tmp_path)!r}) / str(number)).write_text(str(os.getpid()))
+    time.sleep(100)
+
+list(in_parallel(work, [1, 2], 2))
+"""
+
+    def written() -> list[Path]:
+        return [place for place in tmp_path.iterdir() if place.read_text()]
+
+    def lives(number: int) -> bool:
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return False
+        return not Path(f"/proc/{number}/stat").exists() or ") Z" not in Path(f"/proc/{number}/stat").read_text()
+
+    def wait(condition: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + 100
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return condition()
+
+    with subprocess.Popen([sys.executable, "-c", code], env=environment()) as caller:
+        assert wait(lambda: len(written()) == 2)
+        workers = [int(place.read_text()) for place in written()]
+        assert caller.pid not in workers
+        assert all(lives(number) for number in workers)
+        caller.kill()
+    assert wait(lambda: not any(lives(number) for number in workers))
 
 
 # Settings -------------------------------------------------------------------------------------------------------------
