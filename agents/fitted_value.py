@@ -29,7 +29,6 @@ MARGIN = 0.5  # how far walks may leave the range of the data, in its widths
 class ValueFit(NamedTuple):
     """What a call of `FittedValue.fit` did."""
 
-    passes: int
     error: float  # root mean square of the values' Bellman residuals at the last pass's states, in units of rewards
     mean: float  # mean target of the last pass's states
 
@@ -162,7 +161,7 @@ class FittedValue(nn.Module):
             walking = self._walked(backup, observation, len(walking))
         self.fitted.fill_(True)
         residual = self(states).detach() - target
-        return ValueFit(self.passes, float(residual.square().mean().sqrt()), float(target.mean()))
+        return ValueFit(float(residual.square().mean().sqrt()), float(target.mean()))
 
     @torch.no_grad()
     def backup(self, model: WorldModel, states: Tensor, actions: Tensor) -> _Backup:
